@@ -50,16 +50,23 @@ class Mistake(Enum):
     FEWER_ENTRIES_FIRST = "an older copy replaces the entries before it closes a window"
     LATER_MARK = "what was reached by the time of the proof counts as proven"
     RECONNECTED_IS_NEW = "a process that comes back replaces what was known of it"
+    FOLLOWED_AGAIN_IS_NEW = (
+        "what a process was sent is forgotten when it has all under another name"
+    )
     WINDOW_IS_ENOUGH = "a stopped process is waited for until its window is over"
 
 
 class Push(NamedTuple):
-    """What a gateway process is sent: entries up to a position, and a window."""
+    """What a gateway process is sent: entries up to a position, and a window.
+
+    `KEEPS` in place of a window: it has the rules of before, and keeps that of before.
+    """
 
     position: int
     ends_at: float
 
 
+KEEPS: Final = -1.0
 NOTHING: Final = Push(0, 0.0)
 
 
@@ -74,6 +81,8 @@ class Process:
         connection: the name of our connection to it; empty without one.
         sent: what is being waited for; None when the next one may be sent.
         names: of earlier connections to it.
+        has_old_rules: the policies have changed since it started.
+        is_left: it was left, and not connected to since.
         stopped_at: when it was stopped; 0: it runs. Its workers read the clock once a
             turn, so they go on by that one.
     """
@@ -85,6 +94,8 @@ class Process:
     sent: Push | None = None
     sent_mark: Mark | None = None
     names: list[str] = field(default_factory=list)
+    has_old_rules: bool = False
+    is_left: bool = False
     stopped_at: int = 0
 
 
@@ -140,6 +151,7 @@ class GatewayWorld:
             *(self._cut, self._kill_gateway, self._start_gateway),
             *(self._restart_follower, self._sleep),
             *([self._stop_gateway, self._go_on] if self._may_stop else []),
+            *([self._change_policies, self._cut] * 2 if self._may_stop else []),
         ]
         step = self._choose.choice(rare if self._choose.random() < 0.05 else often)
         step()
@@ -215,6 +227,8 @@ class GatewayWorld:
         )
         window = window_of(trust, self.now, self.now)
         ends_at = window.closes_at
+        if process.has_old_rules and ends_at:
+            ends_at = KEEPS
         push = Push(self._in_force.mark.position, ends_at)
         if not self._has(Mistake.WINDOW_NOT_NOTED):
             self._in_force.sending(process.connection, window.ends_at)
@@ -232,6 +246,8 @@ class GatewayWorld:
             return
         index = self._choose.randrange(WORKERS)
         new = process.accepted
+        if new.ends_at == KEEPS:
+            new = Push(new.position, process.workers[index].ends_at)
         if self._has(Mistake.FEWER_ENTRIES_FIRST) and not new.ends_at:
             first = Push(new.position, process.workers[index].ends_at)
             if process.workers[index] != first:
@@ -246,7 +262,15 @@ class GatewayWorld:
         process = self._pick(lambda p: p.connection and p.sent)
         if process is None or process.sent is None or process.sent_mark is None:
             return
-        has = [worker == process.sent for worker in process.workers]
+        keeps = process.sent.ends_at == KEEPS
+        has = [
+            (
+                worker.position == process.sent.position
+                if keeps
+                else worker == process.sent
+            )
+            for worker in process.workers
+        ]
         is_proven = all(has)
         if self._has(Mistake.PROVEN_BY_ACK):
             is_proven = process.accepted == process.sent
@@ -259,11 +283,14 @@ class GatewayWorld:
             mark = self._in_force.mark
         if self._has(Mistake.WINDOW_NOT_NOTED):
             self._in_force.sending(process.connection, process.sent.ends_at)
-        self._in_force.proven(process.connection, mark)
+        self._in_force.proven(process.connection, mark, has_window=not keeps)
         if self._may_stop:
-            # It has everything, so what was known of earlier connections is over.
+            # It has everything, so of earlier connections only the window counts.
             for name in process.names:
-                self._in_force.ended(name)
+                if self._has(Mistake.FOLLOWED_AGAIN_IS_NEW):
+                    self._in_force.ended(name)
+                else:
+                    self._in_force.followed_again(name, process.connection)
             process.names.clear()
         process.sent = None
 
@@ -275,6 +302,7 @@ class GatewayWorld:
     def _connect_to(self, process: Process) -> None:
         self._names += 1
         process.connection, process.sent = f"c{self._names}", None
+        process.is_left = False
         self._in_force.connected(process.connection)
 
     def _cut(self) -> None:
@@ -291,7 +319,12 @@ class GatewayWorld:
                 self._in_force.ended(process.connection)
             else:
                 self._in_force.disconnected(process.connection)
-                process.names.append(process.connection)
+                if self._may_stop and not process.stopped_at:
+                    # For a seventh worker, for example.
+                    self._in_force.left(process.connection)
+                    process.is_left = True
+                if self._in_force.awaits_answer(process.connection):
+                    process.names.append(process.connection)
         # What was on its way may still arrive.
         process.connection, process.sent = "", None
 
@@ -306,7 +339,8 @@ class GatewayWorld:
                     self._in_force.ended(name)
 
     def _stop_gateway(self) -> None:
-        process = self._pick(lambda p: not p.stopped_at)
+        # One that was left and is stopped then: docs/native.md names that gap.
+        process = self._pick(lambda p: not p.stopped_at and not p.is_left)
         if process is not None:
             process.stopped_at = self.now
 
@@ -314,6 +348,11 @@ class GatewayWorld:
         process = self._pick(lambda p: p.stopped_at)
         if process is not None:
             process.stopped_at = 0
+
+    def _change_policies(self) -> None:
+        process = self._pick(lambda p: not p.has_old_rules)
+        if process is not None:
+            process.has_old_rules = True
 
     def _start_gateway(self) -> None:
         if len(self.processes) < 3:

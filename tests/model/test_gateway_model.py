@@ -6,7 +6,7 @@ import pytest
 
 from tests.model.gateways import Mistake, walk
 
-STEPS = 120
+STEPS = 240
 
 
 @pytest.mark.parametrize("part", range(4))

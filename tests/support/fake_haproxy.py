@@ -7,6 +7,8 @@ import itertools
 import re
 from pathlib import Path
 
+from verifier.native.haproxy.directory import LOADED, MARK
+
 _PROMPT = b"master> "
 _PROMPT_FAILED = b"master[ReloadFailed]> "
 _NO_WORKER = "Can't find the target PID matching the prefix\n"
@@ -31,6 +33,7 @@ class FakeWorker:
 
     Attributes:
         mark: what it was started with.
+        loaded: the keys that it was started with, as it says them.
         commands: the first line of each, in their order.
         refuses: a command that begins so is answered with an error.
         loses: a command that begins so is lost, and the connection ends.
@@ -38,9 +41,10 @@ class FakeWorker:
         commit_seconds: how long it takes to put a map in force.
     """
 
-    def __init__(self, pid: int, mark: str) -> None:
+    def __init__(self, pid: int, mark: str, loaded: str) -> None:
         self.pid = pid
         self.mark = mark
+        self.loaded = loaded
         self.maps: dict[str, FakeMap] = {}
         self.commands: list[str] = []
         self.refuses = ""
@@ -72,7 +76,8 @@ class FakeWorker:
         words = command.partition(";")[0].split(" ")
         match words:
             case ["show", "env", name]:
-                return f"{name}={self.mark}" if self.mark else "Variable not found"
+                value = self.loaded if name == LOADED else self.mark
+                return f"{name}={value}" if value else "Variable not found"
             case ["prepare", "map" | "acl", path]:
                 found = self.map(Path(path).stem)
                 found.count += 1
@@ -145,8 +150,10 @@ class FakeHaproxy:
         """Return a worker with empty maps, started by the configuration as it is."""
         configuration = self._directory / "gatehouse.cfg"
         text = configuration.read_text() if configuration.exists() else ""
-        found = re.search(r"setenv GATEHOUSE_NATIVE (\S+)", text)
-        return FakeWorker(pid or next(self._pids), found[1] if found else "")
+        set_by_it = dict(re.findall(r"^    setenv (\S+) (\S+)$", text, re.MULTILINE))
+        return FakeWorker(
+            pid or next(self._pids), set_by_it.get(MARK, ""), set_by_it.get(LOADED, "")
+        )
 
     async def start(self) -> None:
         """Listen."""

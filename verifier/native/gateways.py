@@ -73,7 +73,8 @@ class Gateways(NamedTuple):
         # Beside one that we write into there is one that takes new connections, and
         # that we do not.
         is_one_left = bool(self.writers.last_error) and not self.is_alone
-        return self.in_force.failing_processes + is_one_left
+        failing = self.in_force.failing_processes + is_one_left
+        return min(failing, self.in_force.reached_processes)
 
     def describe(self) -> Mapping[str, object]:
         """Return their state for `/status`.

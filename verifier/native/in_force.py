@@ -11,6 +11,7 @@ predecessor with another staleness.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +25,7 @@ MAX_PROCESSES: Final = 64
 #: Times of writes that are kept until they are taken.
 _MAX_DELAYS: Final = 1_000
 _NOWHERE: Final = ""
-#: The name of all processes that were folded into one.
+#: Names processes that were folded into one, and a number does.
 _FOLDED: Final = "folded"
 
 
@@ -116,6 +117,7 @@ class InForce:
         self.written = 0
         self.failed = 0
         self._delays: deque[float] = deque(maxlen=_MAX_DELAYS)
+        self._folded = 0
 
     # --- for the feed ----------------------------------------------------------------
 
@@ -244,6 +246,22 @@ class InForce:
         known = self._processes.get(process)
         return known is not None and known.must_answer
 
+    def followed_again(self, before: str, now: str) -> None:
+        """Take two names for one process: all that was sent to it is in force in it.
+
+        A window that it was sent under the name of before may still be open.
+        """
+        past, known = self._processes.pop(before, None), self._processes[now]
+        if past is not None:
+            known.sent_until = max(known.sent_until, past.passes_until)
+            known.passes_until = max(known.passes_until, past.passes_until)
+        self._changed.set()
+
+    def not_failing(self, process: str) -> None:
+        """Note that what is wrong with a process is as it should be."""
+        if process in self._processes:
+            self._processes[process].is_failing = False
+
     def has_proof(self, process: str) -> bool:
         """Return whether all that was sent to a process is in force in it."""
         known = self._processes.get(process)
@@ -298,23 +316,27 @@ class InForce:
         ]
 
     def _fold_unreached(self) -> None:
-        """Keep the processes that cannot be reached as one, which is as far as the last
-        of them and lets requests pass for as long as any.
+        """Keep two processes that cannot be reached as one, which is as far as the one
+        that is less far, and lets requests pass for as long as either.
+
+        The two whose windows end closest together, of the newest: so one that stands
+        for many ends little later than the first of them.
         """
-        past = {
-            name: process
+        past = sorted(
+            (process.passes_until, name)
             for name, process in self._processes.items()
             if not process.is_reached and not process.must_answer
-        }
-        if not past:
+        )
+        if len(past) < 2:
             return
-        epochs = {process.in_force.epoch for process in past.values()}
-        least = min(process.in_force for process in past.values())
-        until = max(process.passes_until for process in past.values())
-        for name in past:
-            del self._processes[name]
-        self._processes[_FOLDED] = _Process(
-            least if len(epochs) == 1 else Mark(_NOWHERE, 0), until, is_reached=False
+        # `min` finds the first; of the newest is the first from behind.
+        pairs = list(itertools.pairwise(past))[::-1]
+        (_, one), (until, other) = min(pairs, key=lambda p: p[1][0] - p[0][0])
+        marks = [self._processes.pop(name).in_force for name in (one, other)]
+        has_one_epoch = marks[0].epoch == marks[1].epoch
+        self._folded += 1
+        self._processes[f"{_FOLDED} {self._folded}"] = _Process(
+            min(marks) if has_one_epoch else Mark(_NOWHERE, 0), until, is_reached=False
         )
 
     def _forget_ended(self) -> None:

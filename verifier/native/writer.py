@@ -97,6 +97,11 @@ class Writer:
         )
         self.last_error = ""
 
+    def replaced(self) -> None:
+        """Note that another process has taken its place: it closes as it should."""
+        self.last_error = ""
+        self._in_force.not_failing(self._process.name)
+
     async def run(self) -> None:
         """Write until the connection ends; the process may live on after that.
 

@@ -225,6 +225,55 @@ def test_worker_that_the_ledger_has_no_room_for_stays_closed(
     asyncio.run(story())
 
 
+def test_fault_of_ours_that_lasts_is_no_busy_loop(
+    site: GatewaysSite,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faults = 0
+
+    def failing(*_: Any) -> bool:
+        nonlocal faults
+        faults += 1
+        raise ValueError
+
+    async def story() -> None:
+        monkeypatch.setattr(HaproxyDirectory, "update", failing)
+        async with site.running():
+            await until(lambda: faults == 3)
+            await asyncio.sleep(1)
+        # The pauses grow by half, from a hundredth of a second on.
+        assert faults < 20
+
+    asyncio.run(story())
+    assert caplog.messages.count("native.internal_error") == 1
+
+
+def test_worker_with_the_mark_of_another_process_says_which_keys_it_has(
+    site: GatewaysSite,
+) -> None:
+    """As after a restart of `native` while no reload succeeds."""
+
+    async def story() -> None:
+        site.haproxy.has_fault = True
+        # Of a process before this one that had other keys, and the same rules.
+        worker = site.haproxy.current
+        rules = worker.mark.partition(".")[0]
+        worker.mark, worker.loaded = f"{rules}.0123456789abcdef", "0" * 16
+        async with site.running():
+            await until(lambda: len(site.gateways.writers) == 1)
+            (writer,) = site.gateways.writers.values()
+            await until(lambda: "has not loaded the key" in writer.last_error)
+            # None of ours: closed, as a good token would be refused (R38).
+            assert worker.window == ""
+            site.haproxy.has_fault = False
+            site.haproxy.reload()
+            await until(lambda: bool(site.haproxy.current.window))
+            await until(lambda: site.in_force.failing_processes == 0)
+
+    asyncio.run(story())
+
+
 def test_key_that_haproxy_cannot_use_is_named(
     site: GatewaysSite, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from shared.feed import EntryKind
 from tests.support.haproxy_sites import STALENESS, GatewaysSite, until
+from tests.support.tokens import signing_key
 from verifier.native.haproxy import gateways as gateways_module
 from verifier.native.haproxy import master
 
@@ -227,4 +228,51 @@ def test_stopped_worker_that_is_left_for_newer_ones_counts_until_it_has_all(
             await site.in_force_everywhere()
             assert stopped.find("sessions", "b")
 
+    asyncio.run(story())
+
+
+def test_reload_waits_for_a_command_that_must_not_come_late(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that fails ends the connections, and the worker would be abandoned."""
+
+    async def story() -> None:
+        async with site.running():
+            site.revoke(EntryKind.USER, "u", 1)
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            worker = site.haproxy.current
+            worker.runs.clear()
+            site.revoke(EntryKind.USER, "u", 2)
+            (followed,) = site.gateways._followed.values()
+            await until(followed.process.raising.locked)
+            site.haproxy.reload = site.haproxy.end_connections  # type: ignore[method-assign]
+            site.trust_keys(signing_key("second"))
+            await asyncio.sleep(0.2)
+            assert site.haproxy.reloads == 0
+            worker.runs.set()
+            await until(lambda: site.haproxy.reloads == 1)
+            await site.in_force_everywhere()
+            assert not followed.process.is_abandoned
+
+    monkeypatch.setattr(gateways_module, "_QUIET", 60.0)
+    asyncio.run(story())
+
+
+def test_reload_does_not_wait_for_a_worker_that_stands_still(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with site.running():
+            site.revoke(EntryKind.USER, "u", 1)
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            site.haproxy.current.runs.clear()
+            site.revoke(EntryKind.USER, "u", 2)
+            (followed,) = site.gateways._followed.values()
+            await until(followed.process.raising.locked)
+            site.trust_keys(signing_key("second"))
+            await until(lambda: site.haproxy.reloads == 1)
+
+    monkeypatch.setattr(gateways_module, "_QUIET", 0.05)
     asyncio.run(story())

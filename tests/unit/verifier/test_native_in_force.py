@@ -235,6 +235,41 @@ def test_write_that_may_have_been_sent_counts_later_too() -> None:
     assert site.in_force.failing_processes == 0
 
 
+def test_window_of_a_name_of_before_counts_under_the_next() -> None:
+    """A worker that is followed again, by rules of before: it is sent no window."""
+    site = Site()
+    site.connect("first", 3)
+    site.in_force.disconnected("first")
+    site.clock.advance(10)
+    site.in_force.connected("again")
+    site.in_force.sending("again", site.clock.monotonic() + STALENESS)
+    site.in_force.proven("again", Mark("e", 7), has_window=False)
+    assert site.in_force.progress("again").window_left == 0.0
+    site.in_force.followed_again("first", "again")
+    assert site.in_force.progress("again").window_left == STALENESS - 10
+    # It is known to have everything, also the entries that "first" had not.
+    assert site.position == 7
+    site.in_force.reached("e", 8)
+    site.in_force.disconnected("again")
+    assert site.position == 7
+    site.clock.advance(STALENESS - 10)
+    assert site.position == 8
+
+
+def test_many_that_come_and_go_hold_a_position_up_no_longer_than_their_windows() -> (
+    None
+):
+    """Each time that some are folded, those of before end no later."""
+    site = Site()
+    for n in range(20 * MAX_PROCESSES):
+        site.connect(f"p{n}", position=n)
+        site.in_force.disconnected(f"p{n}")
+        site.clock.advance(STALENESS / 200)
+    site.in_force.reached("e", 20 * MAX_PROCESSES)
+    # Of the last 200, it may be as if they had come up to a quarter of that before.
+    assert 20 * MAX_PROCESSES - 250 <= site.position < 20 * MAX_PROCESSES - 195
+
+
 async def test_wait_ends_when_the_position_is_in_force() -> None:
     site = Site()
     site.connect("one", 3)

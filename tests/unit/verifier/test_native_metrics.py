@@ -94,6 +94,10 @@ async def test_worker_that_is_left_beside_one_that_is_not_counts_as_failing(
     site.gateways.last_error = "worker 7: it is closed until a reload replaces it"
     assert (await site.metrics())['native_gateways{state="failing"}'] == 1
     assert not site.shown.is_alone
+    # It is a part of those that are connected.
+    site.in_force.write_failed("an old one, that drains")
+    assert site.shown.failing == 1
+    site.in_force.proven("an old one, that drains", Mark("e", 0))
     # Without any, `connected` is 0, and its alert says so.
     site.gateways.writers.clear()
     assert site.shown.failing == 0

@@ -8,8 +8,8 @@ from verifier.native.terms import InexpressibleError, NativeTerms
 
 #: Envoy's numbers are doubles: from this one on, two whole numbers are one of them.
 _TOO_GREAT: Final = 1 << 53
-#: Roles and values of claims in one policy. Each is a condition, which is sent again
-#: with every revocation.
+#: Required scopes, roles and values of claims in one policy. Each is a condition, which
+#: is sent again with every revocation.
 MAX_VALUES: Final = 500
 
 
@@ -25,9 +25,10 @@ def check_terms(terms: NativeTerms) -> None:
                 f"policy {terms.policy}: Envoy cannot check it: claims: "
                 f"{'.'.join(path)}: a number of 2^53 or more, which Envoy takes for others"
             )
-    count = len(terms.required_roles) + sum(len(values) for _, values in terms.claims)
+    count = len(terms.required_scopes) + len(terms.required_roles)
+    count += sum(len(values) for _, values in terms.claims)
     if count > MAX_VALUES:
         raise InexpressibleError(
-            f"policy {terms.policy}: Envoy cannot check it: required_roles and claims: "
-            f"{count} values; {MAX_VALUES} at most"
+            f"policy {terms.policy}: Envoy cannot check it: required_scopes, required_roles "
+            f"and claims: {count} values; {MAX_VALUES} at most"
         )

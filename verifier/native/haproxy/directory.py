@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +29,12 @@ from verifier.native.terms import NativeTerms
 CONFIGURATION: Final = "gatehouse.cfg"
 #: Its environment variable with what a worker was started with.
 MARK: Final = "GATEHOUSE_NATIVE"
+#: Another one with the keys that it has loaded: the beginnings of their fingerprints.
+LOADED: Final = "GATEHOUSE_NATIVE_KEYS"
 #: Files of keys that are listed at most.
 MAX_KEYS: Final = 100
+#: Hexadecimal digits. A line of HAProxy's configuration has 2,047 characters at most.
+_KEY_DIGITS: Final = 16
 _FILE_MODE: Final = 0o640
 #: Configurations whose marks are kept. A worker with an older one is left alone.
 _MAX_MARKS: Final = 100
@@ -63,8 +67,8 @@ class HaproxyDirectory:
             ),
         )
         self._rules = ""
-        #: the key files of the newest configurations of this process, by mark
-        self._written: dict[str, frozenset[str]] = {}
+        #: the marks of the newest configurations of this process
+        self._written: dict[str, None] = {}
         #: names of the key files in the configuration
         self._listed: set[str] = set()
 
@@ -76,7 +80,8 @@ class HaproxyDirectory:
     @property
     def mark(self) -> str:
         """What a worker shows that was started with the present configuration."""
-        return f"{self.rules}.{_digest(*sorted(self._listed))}"
+        # The word for what a worker says of its keys: one that does not is reloaded.
+        return f"{self.rules}.{_digest(LOADED, *sorted(self._listed))}"
 
     def has_present_rules(self, mark: str) -> bool:
         """Return whether a worker that shows this mark decides by the present rules."""
@@ -89,21 +94,6 @@ class HaproxyDirectory:
         not.
         """
         return any(_rules_in(mark) == _rules_in(other) for other in self._written)
-
-    def lacks_all(self, mark: str, keys: Iterable[VerificationKey]) -> bool:
-        """Return whether a worker that shows this mark was started without these keys.
-
-        It would refuse good tokens as if they were bad (R38).
-        """
-        loaded = self._written.get(mark)
-        return loaded is not None and loaded.isdisjoint(map(_file_name, keys))
-
-    def not_loaded(self, mark: str, keys: Iterable[VerificationKey]) -> list[str]:
-        """Return the ids of those of our keys that a worker with this mark lacks."""
-        loaded = self._written.get(mark)
-        if loaded is None:
-            return []
-        return [k.kid for k in usable_keys(keys) if _file_name(k) not in loaded]
 
     def prepare(
         self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
@@ -153,7 +143,7 @@ class HaproxyDirectory:
         self._rules = rules
         self._write_configuration()
         self._written.pop(self.mark, None)
-        self._written[self.mark] = frozenset(self._listed)
+        self._written[self.mark] = None
         if len(self._written) > _MAX_MARKS:
             del self._written[next(iter(self._written))]
         return True
@@ -191,7 +181,20 @@ def usable_keys(keys: Iterable[VerificationKey]) -> list[VerificationKey]:
     ]
 
 
-def _configuration(mark: str, keys: Iterable[Path], rules: str) -> str:
+def not_loaded(loaded: str, keys: Iterable[VerificationKey]) -> list[str]:
+    """Return the ids of those of our keys that a worker lacks.
+
+    Args:
+        loaded: what it says of its keys (`LOADED`).
+        keys: of our issuer.
+    """
+    there = set(loaded.split(","))
+    return [
+        k.kid for k in usable_keys(keys) if _file_name(k)[:_KEY_DIGITS] not in there
+    ]
+
+
+def _configuration(mark: str, keys: Sequence[Path], rules: str) -> str:
     loads = "\n".join(
         f"    http-request set-var(txn.gh_key) str(x),jwt_verify({ALGORITHM},{path})"
         for path in keys
@@ -202,6 +205,7 @@ def _configuration(mark: str, keys: Iterable[Path], rules: str) -> str:
 
 global
     setenv {MARK} {mark}
+    setenv {LOADED} {",".join(path.name[:_KEY_DIGITS] for path in keys) or "-"}
 
 {rules}
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -36,6 +37,8 @@ _ATTEMPTS: Final = (0.01, 1.0)
 #: Seconds between two reloads that we ask for without effect: the first pause, and the
 #: longest. After a change, a reload is asked for at once.
 _RELOADS: Final = (10.0, 600.0)
+#: Seconds for which a reload waits for commands that must not come late.
+_QUIET: Final = 1.0
 #: The longest while HAProxy has other rules: it closes, so a reload ends nothing good.
 _LONGEST_CLOSED: Final = 60.0
 
@@ -93,9 +96,13 @@ class HaproxyGateways:
         self._left: list[_Followed] = []
         self._reload_pause = _RELOADS[0]
         self._reload_at = 0.0
+        self._pause = _ATTEMPTS[0]
         self._answered_at = time.monotonic()
         self._failures = FailureLog(
             _LOG, "native.haproxy_failed", time.monotonic, socket=master
+        )
+        self._faults = FailureLog(
+            _LOG, "native.internal_error", time.monotonic, socket=master
         )
         self._vain_reloads = FailureLog(
             _LOG, "native.haproxy_not_reloaded", time.monotonic, socket=master
@@ -131,21 +138,19 @@ class HaproxyGateways:
     async def run(self) -> None:
         """Find the workers and write into them, until this is cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            pause, longest = _ATTEMPTS
             while True:
                 try:
                     connection = await MasterConnection.open(self._master)
-                    pause = _ATTEMPTS[0]
                     await self._follow(connection, tasks)
                 except (MasterError, OSError) as error:
                     self._failed(f"VERIFIER_HAPROXY_MASTER: {error}")
                     await self._end_gone()
                 except Exception as error:
                     # A fault of ours. HAProxy would close for good if this ended.
-                    _LOG.exception("native.internal_error")
-                    self._failed(f"internal error: {type(error).__name__}")
-                await asyncio.sleep(pause)
-                pause = min(1.5 * pause, longest)
+                    self.last_error = _name_fault(error)
+                    self._faults.failed((self.last_error,), error=self.last_error)
+                await asyncio.sleep(self._pause)
+                self._pause = min(1.5 * self._pause, _ATTEMPTS[1])
 
     def _failed(self, error: str) -> None:
         self.last_error = error
@@ -180,11 +185,11 @@ class HaproxyGateways:
                         await self._leave(followed)
                 for pid in wanted:
                     self._start(processes.master, pid, tasks, is_seen=is_seen)
-                    process = self._followed[pid].process
-                    process.is_current = pid in processes.current
+                    self._note_place(pid, is_current=pid in processes.current)
                 if reason := self._reason_to_reload(processes.current):
                     event(_LOG, logging.INFO, "native.haproxy_reload", reason=reason)
-                    await connection.ask("reload")
+                    await self._reload(connection)
+                self._pause = _ATTEMPTS[0]
                 if await connection.wait_for_end(LOOK_EVERY):
                     return
         finally:
@@ -213,14 +218,22 @@ class HaproxyGateways:
         started = _start_time(pid) if is_seen else None
         self._followed[pid] = _Followed(master, pid, started, process, task)
 
+    def _note_place(self, pid: int, *, is_current: bool) -> None:
+        """Note whether a worker takes new connections, or drains."""
+        process = self._followed[pid].process
+        if process.is_current and not is_current and process.name in self.writers:
+            self.writers[process.name].replaced()
+        process.is_current = is_current
+
     async def _write(self, process: HaproxyProcess, writer: Writer) -> None:
         try:
             await writer.run()
         except TooManyProcessesError as error:
             self._failures.failed((str(error),), error=str(error))
-        except Exception:
+        except Exception as error:
             # A fault of ours. The worker is followed anew at the next look.
-            _LOG.exception("native.internal_error")
+            fault = _name_fault(error)
+            self._faults.failed((fault,), error=fault)
         finally:
             process.close()
             del self.writers[process.name]
@@ -258,12 +271,14 @@ class HaproxyGateways:
                 # that can be known.
                 if followed.started is None:
                     self._in_force.ends_with_window(name)
-            elif followed.pid not in there or (
+            elif followed.pid not in there:
+                self._in_force.ended(name)
+            elif (
                 again is not None
                 and not followed.process.is_abandoned
                 and self._in_force.has_proof(again.process.name)
             ):
-                self._in_force.ended(name)
+                self._in_force.followed_again(name, again.process.name)
         self._left = [
             f for f in self._left if self._in_force.awaits_answer(f.process.name)
         ]
@@ -326,6 +341,18 @@ class HaproxyGateways:
             reason = "a worker cannot be written into any more"
         return reason if self._is_reload_due(is_closed=is_closed) else ""
 
+    async def _reload(self, connection: MasterConnection) -> None:
+        """Ask for a reload, while no worker carries out what must not come late.
+
+        A reload that fails ends the connections over which the answers would come.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_QUIET):
+                    for followed in tuple(self._followed.values()):
+                        await held.enter_async_context(followed.process.raising)
+            await connection.ask("reload")
+
     def _note_reload(self, connection: MasterConnection) -> None:
         """Log whether the last reload failed, whether it was ours or not."""
         if connection.has_failed_reload:
@@ -360,6 +387,13 @@ class HaproxyGateways:
         self._reload_at = now + min(self._reload_pause, longest)
         self._reload_pause = min(2 * self._reload_pause, _RELOADS[1])
         return True
+
+
+def _name_fault(error: Exception) -> str:
+    """Return what an unexpected error was, and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"internal error: {type(error).__name__} at {place}"
 
 
 def _is_gone(followed: _Followed) -> bool:

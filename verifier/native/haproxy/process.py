@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import uuid
@@ -14,8 +15,10 @@ from shared.token_form import encode_header
 from verifier.native.content import Content
 from verifier.native.entries import LiveEntries, LiveEntry
 from verifier.native.haproxy.directory import (
+    LOADED,
     MARK,
     HaproxyDirectory,
+    not_loaded,
     usable_keys,
 )
 from verifier.native.haproxy.map_lines import MapLines
@@ -43,7 +46,7 @@ class HaproxyProcess:
     sent before that answer; and when it can never come, everything is sent again. Each
     command but one has no effect after that: HAProxy refuses to commit an older
     version. The one that raises a minimum in
-    place would lower a newer one: after that, the worker is left to its window.
+    place would lower a newer one: after that, the worker is abandoned, and closes.
 
     Args:
         pid: its process id, as the master says.
@@ -53,6 +56,7 @@ class HaproxyProcess:
     Attributes:
         name: names it, and this following of it.
         mark: what it was started with; None while that is not known.
+        raising: held while a command is carried out that must not come late.
         is_abandoned: it is never written into again.
         is_current: it takes new connections; no reload has replaced it.
         has_window: see `GatewayProcess`.
@@ -62,6 +66,7 @@ class HaproxyProcess:
     def __init__(self, pid: int, socket: str, directory: HaproxyDirectory) -> None:
         self.name = f"haproxy {pid} {uuid.uuid4().hex[:12]}"
         self.mark: str | None = None
+        self.raising = asyncio.Lock()
         self.is_abandoned = False
         self.is_current = True
         self.has_window, self.trouble = False, ""
@@ -71,6 +76,7 @@ class HaproxyProcess:
         self._maps = directory.maps
         self._connection: MasterConnection | None = None
         self._is_raising = False
+        self._loaded = ""
         self._forget()
 
     def close(self) -> None:
@@ -93,6 +99,7 @@ class HaproxyProcess:
             await self._connect()
             if changes is None:
                 self._check_rules(await self._read_mark())
+                self._loaded = await self._read(LOADED)
             window = self._window_of(content)
             if not window.is_open:
                 # Before the entries: ours may be fewer than those that the process
@@ -174,10 +181,13 @@ class HaproxyProcess:
             raise WriteError(f"HAProxy refused {what}: {answer[:200]}")
 
     async def _read_mark(self) -> str:
-        shown = await self._ask(f"show env {MARK}")
-        name, _, mark = shown.partition("=")
-        self.mark = mark if name == MARK else ""
+        self.mark = await self._read(MARK)
         return self.mark
+
+    async def _read(self, variable: str) -> str:
+        """Return a variable that its configuration has set; empty when it has not."""
+        name, _, value = (await self._ask(f"show env {variable}")).partition("=")
+        return value if name == variable else ""
 
     def _check_rules(self, mark: str) -> None:
         """Check that the worker decides by rules that this process wrote.
@@ -202,8 +212,12 @@ class HaproxyProcess:
         return self._directory.has_present_rules(self.mark or "")
 
     def _window_of(self, content: Content) -> Window:
-        """Return the window; closed while the worker has loaded none of our keys."""
-        if self._directory.lacks_all(self.mark or "", content.keys):
+        """Return the window; closed while the worker has loaded none of our keys.
+
+        It would refuse good tokens as if they were bad (R38).
+        """
+        keys = usable_keys(content.keys)
+        if keys and len(not_loaded(self._loaded, keys)) == len(keys):
             return CLOSED
         return content.window
 
@@ -216,7 +230,7 @@ class HaproxyProcess:
                 "HAProxy has the policies of before and is closed: it was not reloaded "
                 "since they changed; its own log says why"
             )
-        kids = self._directory.not_loaded(self.mark or "", content.keys)
+        kids = not_loaded(self._loaded, content.keys)
         if not kids:
             return ""
         return (
@@ -308,10 +322,11 @@ class HaproxyProcess:
             await self._fill_minimums()
             return
         for key in keys:
-            self._is_raising = True
-            least = self._minimums[key]
-            await self._do(f"set map {self._maps.minimums} {key} {least}")
-            self._is_raising = False
+            async with self.raising:
+                self._is_raising = True
+                least = self._minimums[key]
+                await self._do(f"set map {self._maps.minimums} {key} {least}")
+                self._is_raising = False
 
     async def _write_headers(self, content: Content) -> None:
         """Write the headers of tokens that our keys have signed, if they change."""
