@@ -102,7 +102,7 @@ bench-issuer: $(READY) ## Measure logins, refreshes and grants, also in a flood 
 	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
 	$(PYTHON) -m loadtests.bench_issuer.grants --json var/bench-grants.json
 
-bench-native: $(READY) ## Measure gateways that check tokens by themselves (needs wrk, HAProxy; half an hour)
+bench-native: $(READY) ## Measure gateways that check tokens by themselves (needs wrk, HAProxy; 35 minutes)
 	$(PYTHON) -m loadtests.bench_native --json var/bench-native.json
 
 bench-revocation: $(READY) ## Measure how fast a revocation reaches all verifiers (needs nginx, PostgreSQL)

@@ -102,17 +102,17 @@ def _cpu(options: argparse.Namespace, starts: cpu.Starts) -> list[Figure]:
 def figures_of_costs(costs: cpu.Costs) -> list[Figure]:
     """Return the median cost of a request at each gateway, and the ratios."""
     figures = [
-        Figure(title, statistics.median(costs[name]), "us", tuple(costs[name]))
+        Figure(title, statistics.median(every), "us", tuple(every))
         for name, title in _TITLES.items()
-        if name in costs
+        if name in costs and (every := cpu.least(costs, name))
     ]
     for ours, other, *_ in _RATIOS:
         if ours in costs and other in costs:
             every = cpu.ratios(costs, ours, other)
             title = _ratio_name(ours, other)
             figures.append(Figure(title, statistics.median(every), "", tuple(every)))
-            least = min(costs[ours]) / min(costs[other])
-            figures.append(Figure(f"{title}, of the least", least, ""))
+            least = [min(cpu.least(costs, name)) for name in (ours, other)]
+            figures.append(Figure(f"{title}, of the least", least[0] / least[1], ""))
     return figures
 
 
@@ -203,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for name, default, most, described in (
         ("rounds", 5, 25, "of the median of a cost"),
-        ("turns", 4, 60, "of each gateway in a round, a second each"),
+        ("turns", 9, 60, "of each gateway in a round, a second each"),
         ("samples", 1_000, 10_000, "of a delay, and confirmed revocations"),
         ("entries", cpu.MANY, 1_000_000, "revocations in force"),
         ("large", 1_000_000, 5_000_000, "revocations of the large list"),

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from tqdm import tqdm
 
@@ -38,8 +39,8 @@ FEW, MANY = 100, 30_000
 _TURN = 1
 _FEED_TOKEN = "for-the-bench-alone-" * 2
 
-#: CPU of one request in every round, microseconds, by gateway.
-Costs = dict[str, list[float]]
+#: CPU of one request in every turn of every round, microseconds, by gateway.
+Costs = dict[str, list[list[float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +111,16 @@ def measure(rounds: int, turns: int, many: int, starts: Starts) -> Costs:
         for number in tqdm(range(rounds + 1), disable=None, leave=False):
             found = _round(running, script, turns, cores[-1], number)
             # The first round warms.
-            for name, cost in found.items() if number else ():
-                costs.setdefault(name, []).append(cost)
+            for name, turns_of_it in found.items() if number else ():
+                costs.setdefault(name, []).append(turns_of_it)
     return costs
 
 
 def _round(
     running: Mapping[str, Gateway], script: Path, turns: int, core: int, number: int
-) -> dict[str, float]:
-    """Return the least cost of every gateway's turns, and of it `native` alone.
-
-    What else the machine does at that time can only make a request more expensive.
-    """
-    found: Costs = {}
+) -> dict[str, list[float]]:
+    """Return the cost in every gateway's turns, and of it `native` alone."""
+    found: dict[str, list[float]] = {}
     names = list(running)
     for turn in range(turns):
         # Not always behind the same neighbour.
@@ -139,7 +137,7 @@ def _round(
                 found.setdefault(f"{name}-writer", []).append(
                     used / (sample.rate * _TURN)
                 )
-    return {name: min(every) for name, every in found.items()}
+    return found
 
 
 # --- Envoy ---------------------------------------------------------------------------
@@ -267,5 +265,20 @@ ENVOY: Starts = {
 
 
 def ratios(costs: Costs, ours: str, other: str) -> list[float]:
-    """Return what ours costs, times the other, in each round."""
-    return [a / b for a, b in zip(costs[ours], costs[other], strict=True)]
+    """Return what ours costs, times the other, in each round.
+
+    It is the median of the turns: those of one number are seconds apart, and what else
+    the machine does comes and goes.
+    """
+    return [
+        median(a / b for a, b in zip(mine, others, strict=True))
+        for mine, others in zip(costs[ours], costs[other], strict=True)
+    ]
+
+
+def least(costs: Costs, name: str) -> list[float]:
+    """Return the least cost of a gateway's turns in each round.
+
+    What else the machine does can only make a request more expensive.
+    """
+    return [min(turns) for turns in costs[name]]

@@ -15,9 +15,12 @@ from loadtests.bench_revocation.__main__ import table
 from shared.feed import EntryKind, parse_page
 
 
-def test_the_ratio_is_the_median_of_those_within_a_round() -> None:
-    """A minute in which the machine is slower costs both."""
-    costs = {"native-many": [12.0, 40.0, 11.0], "jwt": [10.0, 20.0, 10.0]}
+def test_the_ratio_is_the_median_of_those_within_a_turn() -> None:
+    """A second in which the machine is slower costs both."""
+    costs = {
+        "native-many": [[12.0, 90.0, 24.0], [40.0, 80.0, 16.0], [11.0, 22.0, 33.0]],
+        "jwt": [[10.0, 30.0, 20.0], [20.0, 40.0, 10.0], [10.0, 20.0, 30.0]],
+    }
     found = {figure.name: figure.value for figure in figures_of_costs(costs)}
     name = "Envoy, native, many revocations / jwt_authn alone"
     assert found[name] == 1.2
@@ -26,7 +29,7 @@ def test_the_ratio_is_the_median_of_those_within_a_round() -> None:
 
 def test_every_bound_is_one_of_a_figure() -> None:
     names = {"native-many", "jwt", "ext-authz", "haproxy-native-many", "haproxy-jwt"}
-    figures = figures_of_costs({name: [10.0] for name in names})
+    figures = figures_of_costs({name: [[10.0]] for name in names})
     held = {goal.measure for goal in GOALS if "/" in goal.measure}
     assert held <= {figure.name for figure in figures}
     assert table(figures, GOALS).count("MISSED") == 1  # 1.0 is more than 0.45
