@@ -96,10 +96,11 @@ class Writer:
             _LOG, "native.write_failed", time.monotonic, gateway=process.name
         )
         self.last_error = ""
+        self._is_replaced = False
 
     def replaced(self) -> None:
         """Note that another process has taken its place: it closes as it should."""
-        self.last_error = ""
+        self.last_error, self._is_replaced = "", True
         self._in_force.not_failing(self._process.name)
 
     async def run(self) -> None:
@@ -122,6 +123,8 @@ class Writer:
                     self.last_error = str(error)
                     was_sent = not isinstance(error, NotSentError)
                     self._in_force.write_failed(name, was_sent=was_sent)
+                    if self._is_replaced and not was_sent:
+                        self._in_force.not_failing(name)
                     self._failures.failed((str(error),), error=str(error))
                     await self._sleep(REST)
                 else:

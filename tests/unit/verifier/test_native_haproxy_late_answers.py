@@ -141,3 +141,36 @@ def test_map_with_many_entries_may_take_its_time(
         assert site.worker.window
 
     site.play(story())
+
+
+def test_minimum_that_was_refused_does_not_come_late(site: ProcessSite) -> None:
+    """It is answered: the end of a connection after that abandons nothing."""
+
+    async def story() -> None:
+        site.revoke(EntryKind.USER, "u", 1)
+        await site.write()
+        site.worker.refuses = "set map"
+        site.revoke(EntryKind.USER, "u", 2)
+        with pytest.raises(WriteError, match="refused set map"):
+            await site.write()
+        site.process.close()
+        assert not site.process.is_abandoned
+        site.worker.refuses = ""
+        await site.write()
+        assert site.worker.find("minimums", "u") == "2"
+
+    site.play(story())
+
+
+def test_worker_that_does_not_say_its_keys_is_not_closed_for_that(
+    site: ProcessSite,
+) -> None:
+    """As one that was started by a release before."""
+
+    async def story() -> None:
+        site.worker.loaded = ""
+        await site.write()
+        assert site.worker.window
+        assert site.process.trouble == ""
+
+    site.play(story())

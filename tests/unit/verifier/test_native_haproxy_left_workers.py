@@ -259,6 +259,38 @@ def test_reload_waits_for_a_command_that_must_not_come_late(
     asyncio.run(story())
 
 
+def test_reload_of_ours_between_two_such_commands_abandons_no_worker(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer waits for its turn meanwhile, and its connection has ended then."""
+    users = [f"u{n}" for n in range(5)]
+
+    async def story() -> None:
+        async with site.running():
+            for user in users:
+                site.revoke(EntryKind.USER, user, 1)
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            worker = site.haproxy.current
+            worker.runs.clear()
+            for user in users:
+                site.revoke(EntryKind.USER, user, 2)
+            (followed,) = site.gateways._followed.values()
+            await until(followed.process.raising.locked)
+            site.haproxy.reload = site.haproxy.end_connections  # type: ignore[method-assign]
+            site.trust_keys(signing_key("second"))
+            # Time for the reload to wait for the lock.
+            await asyncio.sleep(0.3)
+            worker.runs.set()
+            await until(lambda: site.haproxy.reloads == 1)
+            await site.in_force_everywhere()
+            assert not followed.process.is_abandoned
+            assert all(worker.find("minimums", user) == "2" for user in users)
+
+    monkeypatch.setattr(gateways_module, "_QUIET", 60.0)
+    asyncio.run(story())
+
+
 def test_reload_does_not_wait_for_a_worker_that_stands_still(
     site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,9 +185,12 @@ def not_loaded(loaded: str, keys: Iterable[VerificationKey]) -> list[str]:
     """Return the ids of those of our keys that a worker lacks.
 
     Args:
-        loaded: what it says of its keys (`LOADED`).
+        loaded: what it says of its keys (`LOADED`); empty when it says nothing, as one
+            that was started by a release before: then it is not known.
         keys: of our issuer.
     """
+    if not loaded:
+        return []
     there = set(loaded.split(","))
     return [
         k.kid for k in usable_keys(keys) if _file_name(k)[:_KEY_DIGITS] not in there

@@ -346,12 +346,20 @@ class HaproxyGateways:
 
         A reload that fails ends the connections over which the answers would come.
         """
+        quiet = []
         async with contextlib.AsyncExitStack() as held:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_QUIET):
                     for followed in tuple(self._followed.values()):
                         await held.enter_async_context(followed.process.raising)
-            await connection.ask("reload")
+                        quiet.append(followed.process)
+            try:
+                await connection.ask("reload")
+            finally:
+                # The master ends their connections too. They must not send into one
+                # whose end they have not read yet.
+                for process in quiet:
+                    process.close()
 
     def _note_reload(self, connection: MasterConnection) -> None:
         """Log whether the last reload failed, whether it was ours or not."""

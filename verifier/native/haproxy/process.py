@@ -323,10 +323,16 @@ class HaproxyProcess:
             return
         for key in keys:
             async with self.raising:
+                connection = self._connection
+                if connection is None or connection.is_ended:
+                    # It ended while we waited: this command was never sent.
+                    raise MasterGoneError("the connection to the master has ended")
                 self._is_raising = True
                 least = self._minimums[key]
-                await self._do(f"set map {self._maps.minimums} {key} {least}")
-                self._is_raising = False
+                try:
+                    await self._do(f"set map {self._maps.minimums} {key} {least}")
+                finally:
+                    self._is_raising = connection.owes
 
     async def _write_headers(self, content: Content) -> None:
         """Write the headers of tokens that our keys have signed, if they change."""
