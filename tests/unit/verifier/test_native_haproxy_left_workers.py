@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.support.haproxy_sites import STALENESS, GatewaysSite, until
 from tests.support.tokens import signing_key
 from verifier.native.haproxy import gateways as gateways_module
 from verifier.native.haproxy import master
+from verifier.native.haproxy.process import HaproxyProcess
 
 
 @pytest.fixture
@@ -231,60 +232,41 @@ def test_stopped_worker_that_is_left_for_newer_ones_counts_until_it_has_all(
     asyncio.run(story())
 
 
+async def until_raising(site: GatewaysSite, users: Sequence[str]) -> HaproxyProcess:
+    """Stop the worker while it is to raise the minimum of users; return its process."""
+    for user in users:
+        site.revoke(EntryKind.USER, user, 1)
+    await until(lambda: len(site.gateways.writers) == 1)
+    await site.in_force_everywhere()
+    site.haproxy.current.runs.clear()
+    for user in users:
+        site.revoke(EntryKind.USER, user, 2)
+    (followed,) = site.gateways._followed.values()
+    await until(followed.process.raising.locked)
+    return followed.process
+
+
+# With several, the writer waits for its turn during the reload, and its connection has
+# ended then.
+@pytest.mark.parametrize("users", [["u"], ["u", "v", "w", "x", "y"]], ids=len)
 def test_reload_waits_for_a_command_that_must_not_come_late(
-    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch, users: list[str]
 ) -> None:
     """One that fails ends the connections, and the worker would be abandoned."""
 
     async def story() -> None:
         async with site.running():
-            site.revoke(EntryKind.USER, "u", 1)
-            await until(lambda: len(site.gateways.writers) == 1)
-            await site.in_force_everywhere()
+            process = await until_raising(site, users)
             worker = site.haproxy.current
-            worker.runs.clear()
-            site.revoke(EntryKind.USER, "u", 2)
-            (followed,) = site.gateways._followed.values()
-            await until(followed.process.raising.locked)
-            site.haproxy.reload = site.haproxy.end_connections  # type: ignore[method-assign]
-            site.trust_keys(signing_key("second"))
-            await asyncio.sleep(0.2)
-            assert site.haproxy.reloads == 0
-            worker.runs.set()
-            await until(lambda: site.haproxy.reloads == 1)
-            await site.in_force_everywhere()
-            assert not followed.process.is_abandoned
-
-    monkeypatch.setattr(gateways_module, "_QUIET", 60.0)
-    asyncio.run(story())
-
-
-def test_reload_of_ours_between_two_such_commands_abandons_no_worker(
-    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The writer waits for its turn meanwhile, and its connection has ended then."""
-    users = [f"u{n}" for n in range(5)]
-
-    async def story() -> None:
-        async with site.running():
-            for user in users:
-                site.revoke(EntryKind.USER, user, 1)
-            await until(lambda: len(site.gateways.writers) == 1)
-            await site.in_force_everywhere()
-            worker = site.haproxy.current
-            worker.runs.clear()
-            for user in users:
-                site.revoke(EntryKind.USER, user, 2)
-            (followed,) = site.gateways._followed.values()
-            await until(followed.process.raising.locked)
             site.haproxy.reload = site.haproxy.end_connections  # type: ignore[method-assign]
             site.trust_keys(signing_key("second"))
             # Time for the reload to wait for the lock.
             await asyncio.sleep(0.3)
+            assert site.haproxy.reloads == 0
             worker.runs.set()
             await until(lambda: site.haproxy.reloads == 1)
             await site.in_force_everywhere()
-            assert not followed.process.is_abandoned
+            assert not process.is_abandoned
             assert all(worker.find("minimums", user) == "2" for user in users)
 
     monkeypatch.setattr(gateways_module, "_QUIET", 60.0)
@@ -296,13 +278,7 @@ def test_reload_does_not_wait_for_a_worker_that_stands_still(
 ) -> None:
     async def story() -> None:
         async with site.running():
-            site.revoke(EntryKind.USER, "u", 1)
-            await until(lambda: len(site.gateways.writers) == 1)
-            await site.in_force_everywhere()
-            site.haproxy.current.runs.clear()
-            site.revoke(EntryKind.USER, "u", 2)
-            (followed,) = site.gateways._followed.values()
-            await until(followed.process.raising.locked)
+            await until_raising(site, ["u"])
             site.trust_keys(signing_key("second"))
             await until(lambda: site.haproxy.reloads == 1)
 
