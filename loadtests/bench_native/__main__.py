@@ -43,6 +43,7 @@ _RATIOS = (
     ("haproxy-native-many", "haproxy-jwt", 1.05, 1.0),
     ("haproxy-native-many", "haproxy-documented", None, None),
     ("haproxy-native-few", "haproxy-jwt", None, None),
+    ("haproxy-native-forgetful", "haproxy-jwt", None, None),
 )
 _TITLES = {
     "none": "Envoy, no check",
@@ -58,6 +59,7 @@ _TITLES = {
     "haproxy-documented": "HAProxy, jwt_verify as documented",
     "haproxy-native-few": "HAProxy, native, few revocations",
     "haproxy-native-many": "HAProxy, native, many revocations",
+    "haproxy-native-forgetful": "HAProxy, native, many, and each signature looked at",
     "haproxy-native-few-writer": "of HAProxy, native, few: the program `native`",
     "haproxy-native-many-writer": "of HAProxy, native, many: the program `native`",
 }

@@ -29,6 +29,10 @@ _APPLICATION: Final = (
 #: What our rules use for the window and for revocations alone, and how many they are.
 _OURS: Final = ("window.acl", "gh_minimum", "sessions.map", "tokens.map")
 _OUR_RULES: Final = 4
+#: The same of those that remember which signatures were good.
+_REMEMBERING: Final = ("txn.gh_signed", "sc-set-gpt0")
+_REMEMBERING_RULES: Final = 4
+_KNOWN: Final = "{ var(txn.gh_known) -m int 1 } or "
 
 #: As HAProxy's own documentation uses `jwt_verify`, with an audience and our identity
 #: headers besides. It reads claims by its JSON queries, more loosely than our rules.
@@ -98,11 +102,8 @@ def jwt_haproxy(
     trusted = key_set(keys).keys.values()
     directory = HaproxyDirectory(folder / "haproxy")
     directory.prepare(trusted, {"default": plain_terms(issuer)})
-    lines = paths[0].read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not any(name in line for name in _OURS)]
-    if len(lines) - len(kept) != _OUR_RULES:
-        raise BenchError("HAProxy's rules: not four for window and revocations")
-    paths[0].write_text("".join(kept))
+    rules = _without(paths[0].read_text(), _OURS, _OUR_RULES)
+    paths[0].write_text(_forgetful(rules))
     directory.maps.headers.write_text(
         "".join(f"{encode_header(k.kid)} {directory.key_path(k)}\n" for k in trusted)
     )
@@ -131,6 +132,33 @@ def documented_haproxy(folder: Path, port: int, issuer: str, pem: bytes) -> list
     )
     paths[0].write_text(f"{rules}\ndefaults\n    mode http\n")
     return paths
+
+
+def forget_signatures(folder: Path) -> None:
+    """Have HAProxy look at each signature every time, from its next reload on.
+
+    Args:
+        folder: has what `native` wrote.
+    """
+    path = folder / "haproxy" / CONFIGURATION
+    path.write_text(_forgetful(path.read_text()))
+
+
+def _forgetful(rules: str) -> str:
+    return _without(_replaced(rules, _KNOWN, ""), _REMEMBERING, _REMEMBERING_RULES)
+
+
+def _without(rules: str, names: Sequence[str], count: int) -> str:
+    """Return the rules without those that name one of these.
+
+    Raises:
+        BenchError: they are not as many as this module knows.
+    """
+    lines = rules.splitlines(keepends=True)
+    kept = [line for line in lines if not any(name in line for name in names)]
+    if len(lines) - len(kept) != count:
+        raise BenchError(f"HAProxy's rules: not {count} with {', '.join(names)}")
+    return "".join(kept)
 
 
 def _identity_rules() -> Iterable[str]:

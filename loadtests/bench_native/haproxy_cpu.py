@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from loadtests.bench.cpu import tree
 from loadtests.bench.servers import Server, status
 from loadtests.bench.setups import find
 from loadtests.bench_native.cpu import (
@@ -19,10 +22,12 @@ from loadtests.bench_native.cpu import (
 )
 from loadtests.bench_native.haproxy_configs import (
     documented_haproxy,
+    forget_signatures,
     jwt_haproxy,
     native_haproxy,
     unchecked_haproxy,
 )
+from loadtests.support.processes import wait_until
 
 
 def _unchecked(name: str, around: Around, _many: int) -> Gateway:
@@ -67,6 +72,18 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
     return Gateway(Server(port, (pid, native)), native)
 
 
+def _forgetful(name: str, around: Around, many: int) -> Gateway:
+    gateway = _native(name, around, many, has_many=True)
+    port, (master, _) = gateway.server.port, gateway.server.pids
+    before = tree(master)
+    forget_signatures(around.servers.folder / name)
+    os.kill(master, signal.SIGUSR2)
+    wait_until(lambda: not {*before[1:]} & {*tree(master)}, what=f"{name} is reloaded")
+    good = around.token_header()
+    wait_until(lambda: status(port, "/", good) == 200, what=f"{name} is open")
+    return gateway
+
+
 def _start(
     name: str, around: Around, folder: Path, files: Sequence[Path], port: int
 ) -> int:
@@ -85,4 +102,5 @@ HAPROXY: Starts = {
     "haproxy-documented": partial(_checked, write=_documented),
     "haproxy-native-few": partial(_native, has_many=False),
     "haproxy-native-many": partial(_native, has_many=True),
+    "haproxy-native-forgetful": _forgetful,
 }

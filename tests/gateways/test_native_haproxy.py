@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from base64 import b64decode
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +18,9 @@ from tests.conformance.driver import verify as verify_vector
 from tests.support.haproxy_writing import STALENESS
 from tests.support.installed_gateways import require
 from tests.support.kept_connection import KeptConnection
-from tests.support.native_haproxy import NativeHaproxy
+from tests.support.native_haproxy import NativeHaproxy, running_haproxy
 from tests.support.native_tokens import AUTHORIZATIONS, CASES, our_token
-from tests.support.processes import ProcessFactory, wait_until
+from tests.support.processes import wait_until
 from tests.support.raw_http import bearer, send
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, signing_key
 from tests.support.trusting import trust_in
@@ -86,18 +84,10 @@ ACCEPTED_HERE_ALONE: dict[str, str] = {}
 @pytest.fixture(scope="module")
 def site() -> Iterator[NativeHaproxy]:
     require("haproxy")
-    # The path of a socket has at most 107 bytes.
-    with tempfile.TemporaryDirectory() as name:
-        factory = ProcessFactory(Path(name))
-        terms = {t.policy: t for t in (PLAIN, ASKING, *FOREIGN.values())}
-        site = NativeHaproxy(Path(name), factory, terms, [signing_key(), SECOND])
-        try:
-            with site.application():
-                site.start()
-                yield site
-                site.writing.stop()
-        finally:
-            factory.stop_all()
+    with running_haproxy(
+        (PLAIN, ASKING, *FOREIGN.values()), [signing_key(), SECOND]
+    ) as site:
+        yield site
 
 
 @pytest.fixture(autouse=True)
@@ -289,7 +279,8 @@ def test_worker_that_a_failed_reload_leaves_closed_is_seen(
         assert in_force.progress(name).window_left < STALENESS - 1
     # By itself, once the configuration can be read.
     site.writing.terms = {**site.writing.terms, "default": PLAIN}
-    site.wait_until_open()
+    # The stricter policy opens first.
+    site.wait_until_open(our_token(scope=""))
     wait_until(lambda: not errors(), what="nothing is wrong")
     assert in_force.failing_processes == 0
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -70,9 +71,13 @@ class NativeHaproxy:
     def socket(self) -> Path:
         return self._folder / "master.sock"
 
+    @property
+    def directory(self) -> Path:
+        return self._folder / "d"
+
     def _new_writing(self) -> Writing:
         return Writing(
-            self._terms, self.socket, self._folder / "d", self.keys, self.entries
+            self._terms, self.socket, self.directory, self.keys, self.entries
         )
 
     def start(self) -> None:
@@ -292,6 +297,24 @@ class NativeHaproxy:
         """Run the application, which answers with the header lines that it got."""
         with plain_app(self._app, _echo):
             yield
+
+
+@contextmanager
+def running_haproxy(
+    terms: Iterable[NativeTerms], keys: Iterable[TestKey]
+) -> Iterator[NativeHaproxy]:
+    """Run a HAProxy with these policies and what writes into it."""
+    # The path of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory() as name:
+        factory = ProcessFactory(Path(name))
+        site = NativeHaproxy(Path(name), factory, {t.policy: t for t in terms}, keys)
+        try:
+            with site.application():
+                site.start()
+                yield site
+                site.writing.stop()
+        finally:
+            factory.stop_all()
 
 
 _FRONTEND = """

@@ -13,6 +13,7 @@ from loadtests.bench_native.__main__ import GOALS, figures_of_costs, parser
 from loadtests.bench_native.source import GrowingFeeds
 from loadtests.bench_revocation.__main__ import table
 from shared.feed import EntryKind, parse_page
+from verifier.native.haproxy.directory import HaproxyDirectory
 
 
 def test_the_ratio_is_the_median_of_those_within_a_turn() -> None:
@@ -62,11 +63,30 @@ def test_haproxys_peer_has_our_rules_of_a_token_and_no_others(tmp_path: Path) ->
     assert "jwt_verify(RS256,txn.gh_key)" in text
     for name in ("window.acl", "sessions.map", "tokens.map", "minimums.map"):
         assert name not in text
+    # Each signature is looked at, every time.
+    assert "gh_known" not in text
+    assert "gpt0(" not in text
     # Each header of a token names a key that HAProxy has loaded.
     header, key = (tmp_path / "haproxy/headers.map").read_text().split()
     assert office.mint().startswith(f"{header}.")
     assert f"jwt_verify(RS256,{key})" in text
     assert "bind 127.0.0.1:1234\n" in shipped.read_text()
+
+
+def test_forgetful_haproxy_has_all_rules_but_those_that_remember(
+    tmp_path: Path,
+) -> None:
+    directory = HaproxyDirectory(tmp_path / "haproxy")
+    directory.prepare([], {"default": configs.plain_terms("http://issuer.example")})
+    written = directory.path / "gatehouse.cfg"
+    before = written.read_text().splitlines()
+    haproxy_configs.forget_signatures(tmp_path)
+    after = written.read_text().splitlines()
+    assert len(before) - len(after) == 4
+    (verified,) = set(after) - set(before)
+    assert verified.endswith(
+        "unless { var(txn.gh_token),jwt_verify(RS256,txn.gh_key) eq 1 }"
+    )
 
 
 def test_the_feed_grows_and_has_entries_of_all_kinds() -> None:

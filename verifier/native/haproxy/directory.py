@@ -22,7 +22,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from shared.claims import ALGORITHM
 from shared.jose.verification_keys import VerificationKey
 from verifier.native.haproxy.sole_writer import DIRECTORY_MODE
-from verifier.native.haproxy.token_rules import KEY_BITS, MapFiles, policy_section
+from verifier.native.haproxy.token_rules import (
+    KEY_BITS,
+    SIGNATURES,
+    SIGNATURES_TABLE,
+    MapFiles,
+    policy_section,
+)
 from verifier.native.terms import NativeTerms
 
 #: The generated part of HAProxy's configuration.
@@ -219,6 +225,10 @@ defaults gatehouse-keys
     timeout server 1s
 backend gatehouse-keys from gatehouse-keys
 {loads}
+
+# Digests of tokens whose signature was good.
+backend {SIGNATURES} from gatehouse-keys
+    {SIGNATURES_TABLE}
 
 # For sections that follow and name none.
 defaults

@@ -1,6 +1,7 @@
 """The rules by which HAProxy checks a token, as a part of its configuration.
 
-`jwt_verify` compares the signature alone. HAProxy's JSON queries read a payload more
+`jwt_verify` compares the signature alone, which is nine tenths of a check; so good ones
+are remembered, in a stick table. HAProxy's JSON queries read a payload more
 loosely than we do, so no claim is taken from them. The rules accept a token only in the
 exact bytes that our issuer makes: the header by a map, the payload by one regular
 expression. No value in it has a quotation mark or a backslash, so each claim is at a
@@ -53,6 +54,16 @@ _INSUFFICIENT: Final = _REFUSED.replace("401", "403").replace(
     "invalid_token", "insufficient_scope"
 )
 _UNAUTHENTICATED: Final = _REFUSED.replace(', error="invalid_token"', "")
+#: The stick table with the signatures that were good: a digest of token and key. A good
+#: signature stays good, so an entry says nothing but that (R26, R27). What does not fit
+#: takes the place of the oldest one, and costs a look at the signature.
+SIGNATURES: Final = "gatehouse-signatures"
+SIGNATURES_TABLE: Final = (
+    "stick-table type binary len 32 size 100k expire 15m store gpt0"
+)
+#: A rule writes into a stick table by one of the three counters of a request alone.
+_COUNTER: Final = 2
+
 _CLOSED: Final = (
     "http-request return status 503 hdr Cache-Control no-store hdr Retry-After 5"
 )
@@ -118,6 +129,7 @@ def policy_section(terms: NativeTerms, maps: MapFiles) -> str:
         *_within_window(maps),
         *_reading_token(maps),
         *_checking_token(terms),
+        *_checking_signature(),
         *_checking_revocations(maps),
         *_checking_requirements(terms),
         *_setting_identity(),
@@ -184,13 +196,27 @@ def _checking_token(terms: NativeTerms) -> Iterable[str]:
     leeway = terms.leeway
     yield f"# HAProxy compares with no number below 0: gh_now is {leeway} s ago"
     yield f"http-request set-var(txn.gh_now) date(-{leeway})"
-    yield "# within its time; signed by the key that its header names"
+    yield "# within its time"
     yield _unless(
         "var(txn.gh_exp),sub(txn.gh_now) gt 0",
         f"var(txn.gh_iat),sub(txn.gh_now) le {2 * terms.leeway}",
         f"var(txn.gh_exp),sub(txn.gh_iat) le {terms.max_lifetime}",
-        f"var(txn.gh_token),jwt_verify({ALGORITHM},txn.gh_key) eq 1",
     )
+
+
+def _checking_signature() -> Iterable[str]:
+    yield "# signed by the key that its header names, now or when that was looked at: the"
+    yield "# file of a key has a name that no other has"
+    digest = "var(txn.gh_token),concat(' ',txn.gh_key),sha2(256)"
+    yield f'http-request set-var(txn.gh_signed) "{digest}"'
+    known = f"var(txn.gh_signed),table_gpt0({SIGNATURES})"
+    yield f"http-request set-var(txn.gh_known) {known}"
+    is_known = "{ var(txn.gh_known) -m int 1 }"
+    verified = f"var(txn.gh_token),jwt_verify({ALGORITHM},txn.gh_key) eq 1"
+    yield f"{_REFUSED} unless {is_known} or {{ {verified} }}"
+    track = f"track-sc{_COUNTER} var(txn.gh_signed) table {SIGNATURES}"
+    yield f"http-request {track} unless {is_known}"
+    yield f"http-request sc-set-gpt0({_COUNTER}) 1 unless {is_known}"
 
 
 def _checking_revocations(maps: MapFiles) -> Iterable[str]:
