@@ -347,10 +347,14 @@ class HaproxyGateways:
         A reload that fails ends the connections over which the answers would come.
         """
         quiet = []
+        # The current ones first: a reload that fails goes on with these.
+        workers = sorted(
+            self._followed.values(), key=lambda f: f.process.is_current, reverse=True
+        )
         async with contextlib.AsyncExitStack() as held:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_QUIET):
-                    for followed in tuple(self._followed.values()):
+                    for followed in workers:
                         await held.enter_async_context(followed.process.raising)
                         quiet.append(followed.process)
             try:
