@@ -257,6 +257,21 @@ class InForce:
             known.passes_until = max(known.passes_until, past.passes_until)
         self._changed.set()
 
+    def left_again(self, before: str, now: str) -> None:
+        """Take two names for one process that was left both times, and is awaited.
+
+        It is as far as under the name under which it is less far.
+        """
+        past, known = self._processes.get(before), self._processes[now]
+        if past is not None:
+            has_one_epoch = past.in_force.epoch == known.in_force.epoch
+            known.in_force = (
+                min(past.in_force, known.in_force)
+                if has_one_epoch
+                else Mark(_NOWHERE, 0)
+            )
+        self.followed_again(before, now)
+
     def not_failing(self, process: str) -> None:
         """Note that what is wrong with a process is as it should be."""
         if process in self._processes:

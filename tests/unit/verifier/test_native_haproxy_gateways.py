@@ -15,13 +15,19 @@ from tests.support.fake_haproxy import FakeHaproxy
 from tests.support.haproxy_sites import STALENESS, GatewaysSite, until
 from tests.support.tokens import TestKey, signing_key
 from verifier.check.policy import PolicyBook
+from verifier.native import in_force
+from verifier.native.content import Content
 from verifier.native.gateways import HAPROXY, Gateways
 from verifier.native.haproxy import gateways as gateways_module
 from verifier.native.haproxy import master
 from verifier.native.haproxy.directory import HaproxyDirectory
 from verifier.native.haproxy.master import MasterConnection, MasterError
+from verifier.native.haproxy.process import HaproxyProcess
 from verifier.native.in_force import MAX_PROCESSES
 from verifier.native.terms import NativePolicies
+
+#: Processes that a small ledger has room for.
+_FEW = 6
 
 
 @pytest.fixture
@@ -222,6 +228,31 @@ def test_worker_that_the_ledger_has_no_room_for_stays_closed(
             site.in_force.ended("0")
             await until(lambda: site.haproxy.current.window is not None)
 
+    asyncio.run(story())
+
+
+def test_worker_that_many_faults_of_ours_left_is_written_into_again(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts once: the ledger would be full of it, and HAProxy closed for good."""
+    faults = iter(range(3 * _FEW))
+    write = HaproxyProcess.write
+
+    async def failing(process: HaproxyProcess, content: Content) -> None:
+        if next(faults, None) is not None:
+            raise ValueError
+        await write(process, content)
+
+    async def story() -> None:
+        async with site.running():
+            await site.open()
+            monkeypatch.setattr(HaproxyProcess, "write", failing)
+            site.revoke_session("b")
+            await site.in_force_everywhere()
+            assert next(faults, None) is None
+            assert site.haproxy.current.find("sessions", "b")
+
+    monkeypatch.setattr(in_force, "MAX_PROCESSES", _FEW)
     asyncio.run(story())
 
 

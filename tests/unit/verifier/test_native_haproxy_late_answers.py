@@ -174,3 +174,37 @@ def test_worker_that_does_not_say_its_keys_is_not_closed_for_that(
         assert site.process.trouble == ""
 
     site.play(story())
+
+
+def test_answer_that_came_while_the_connection_was_closed_counts(
+    site: ProcessSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a reload of ours. Nothing can come late: the worker is written into again,
+    and does not count as abandoned.
+    """
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        site.revoke(EntryKind.USER, "u", 1)
+        await site.write()
+        site.revoke(EntryKind.USER, "u", 2)
+        site.worker.runs.clear()
+        with pytest.raises(WriteError, match="no answer"):
+            await site.write()
+        waiting = asyncio.create_task(site.write())
+        await asyncio.sleep(0)
+        connection = site.process._connection
+        assert connection is not None
+        site.worker.runs.set()
+        async with asyncio.timeout(30):
+            while not connection._reader._buffer:  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
+        assert not waiting.done()
+        site.process.close()
+        with pytest.raises(WriteError, match="came late"):
+            await waiting
+        assert not site.process.is_abandoned
+        await site.write()
+        assert site.worker.find("minimums", "u") == "2"
+
+    site.play(story())

@@ -284,3 +284,41 @@ def test_reload_does_not_wait_for_a_worker_that_stands_still(
 
     monkeypatch.setattr(gateways_module, "_QUIET", 0.05)
     asyncio.run(story())
+
+
+def test_worker_that_stands_still_leaves_the_current_one_to_the_reload(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload that fails in the middle of a command would close that one."""
+    held: list[bool] = []
+
+    async def story() -> None:
+        async with site.running():
+            site.revoke(EntryKind.USER, "u", 1)
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            (old,) = site.gateways._followed.values()
+            site.haproxy.reload()
+            await until(lambda: len(site.gateways.writers) == 2)
+            await site.in_force_everywhere()
+            current = site.gateways._followed[site.haproxy.current.pid].process
+            (stopped,) = site.haproxy.old
+            stopped.runs.clear()
+            site.revoke(EntryKind.USER, "u", 2)
+            newest = site.haproxy.current
+            await until(lambda: newest.find("minimums", "u") == "2")
+            await until(old.process.raising.locked)
+            await until(lambda: not current.raising.locked())
+
+            def fail() -> None:
+                held.append(current.raising.locked())
+                site.haproxy.end_connections()
+
+            site.haproxy.reload = fail  # type: ignore[method-assign]
+            site.trust_keys(signing_key("second"))
+            await until(lambda: bool(held))
+            assert held[0]
+            stopped.runs.set()
+
+    monkeypatch.setattr(gateways_module, "_QUIET", 0.05)
+    asyncio.run(story())

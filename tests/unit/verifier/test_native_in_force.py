@@ -256,6 +256,33 @@ def test_window_of_a_name_of_before_counts_under_the_next() -> None:
     assert site.position == 8
 
 
+@pytest.mark.parametrize(
+    ("first", "again", "least"),
+    [
+        (Mark("e", 3), Mark("e", 5), 3),
+        (Mark("e", 5), Mark("e", 3), 3),
+        (Mark("d", 9), Mark("e", 5), 0),
+    ],
+)
+def test_process_that_was_left_again_is_as_far_as_when_it_was_less_far(
+    first: Mark, again: Mark, least: int
+) -> None:
+    site = Site()
+    for name, mark in (("first", first), ("again", again)):
+        site.in_force.connected(name)
+        ends = STALENESS if name == "first" else STALENESS - 10
+        site.in_force.sending(name, site.clock.monotonic() + ends)
+        site.in_force.proven(name, mark)
+        site.in_force.disconnected(name)
+    site.in_force.left_again("first", "again")
+    assert site.in_force.awaited_processes == 1
+    assert site.position == least
+    site.clock.advance(STALENESS - 10)
+    assert site.position == least
+    site.clock.advance(10)
+    assert site.position == 7
+
+
 def test_many_that_come_and_go_hold_a_position_up_no_longer_than_their_windows() -> (
     None
 ):

@@ -60,6 +60,11 @@ class _Followed(NamedTuple):
     process: HaproxyProcess
     task: asyncio.Task[None]
 
+    @property
+    def worker(self) -> tuple[int, int, str | None]:
+        """What names the worker, however often it is followed."""
+        return self.master, self.pid, self.started
+
 
 class HaproxyGateways:
     """Writes what is trusted into every worker of one HAProxy, old ones too.
@@ -293,7 +298,15 @@ class HaproxyGateways:
         del self._followed[followed.pid]
         followed.task.cancel()
         await asyncio.wait([followed.task])
-        self._in_force.left(followed.process.name)
+        name = followed.process.name
+        self._in_force.left(name)
+        if self._in_force.awaits_answer(name):
+            # Once for each worker: what is left again and again, as by a lasting fault
+            # of ours, would fill the ledger, and be followed no more after that.
+            for before in self._left:
+                is_same = before.worker == followed.worker
+                if is_same and not before.process.is_abandoned:
+                    self._in_force.left_again(before.process.name, name)
         self._left.append(followed)
 
     # --- reloads ---------------------------------------------------------------------
@@ -347,10 +360,14 @@ class HaproxyGateways:
         A reload that fails ends the connections over which the answers would come.
         """
         quiet = []
+        # The current ones first: a reload that fails goes on with these.
+        workers = sorted(
+            self._followed.values(), key=lambda f: f.process.is_current, reverse=True
+        )
         async with contextlib.AsyncExitStack() as held:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_QUIET):
-                    for followed in tuple(self._followed.values()):
+                    for followed in workers:
                         await held.enter_async_context(followed.process.raising)
                         quiet.append(followed.process)
             try:

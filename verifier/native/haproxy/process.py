@@ -154,7 +154,8 @@ class HaproxyProcess:
                     self.is_abandoned = True
                     raise ConnectionEndedError from None
             else:
-                self._is_raising = False
+                # Also when a reload of ours has closed the connection meanwhile.
+                self._is_raising = self.is_abandoned = False
                 raise WriteError("an answer came late; everything is sent again")
         if connection is None or connection.is_ended:
             self.close()
