@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.model.gateways import Mistake, walk
+from tests.model.gateway_mistakes import Mistake
+from tests.model.gateways import walk
 
 STEPS = 240
 

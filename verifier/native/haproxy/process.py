@@ -231,6 +231,11 @@ class HaproxyProcess:
                 "HAProxy has the policies of before and is closed: it was not reloaded "
                 "since they changed; its own log says why"
             )
+        if not self._loaded:
+            return (
+                "HAProxy was started by a release before this one, and not reloaded "
+                "since: it does not say which keys it has; its own log says why"
+            )
         kids = not_loaded(self._loaded, content.keys)
         if not kids:
             return ""
