@@ -167,10 +167,14 @@ def fails(condition: Predicate) -> Predicate:
 
 def begins(header: str, beginnings: Sequence[str]) -> Predicate:
     """Return whether a header is there, and begins with one of these."""
-    each = [_value(header, StringMatcher(prefix=text)) for text in beginnings]
-    if len(each) == 1:
-        return each[0]
-    return _Predicate(or_matcher=_Predicate.PredicateList(predicate=each))
+    return any_of([_value(header, StringMatcher(prefix=text)) for text in beginnings])
+
+
+def any_of(conditions: Sequence[Predicate]) -> Predicate:
+    """Return whether one of the conditions holds; Envoy stops at the first."""
+    if len(conditions) == 1:
+        return conditions[0]
+    return _Predicate(or_matcher=_Predicate.PredicateList(predicate=conditions))
 
 
 def has_form(header: str, form: str) -> Predicate:
