@@ -134,3 +134,17 @@ def test_signature_is_good_for_the_key_that_made_it_alone(site: NativeHaproxy) -
 def test_no_more_are_kept_than_the_table_has_room_for(site: NativeHaproxy) -> None:
     shown = site.master(f"@!{site.worker()} show table {SIGNATURES}")
     assert f"# table: {SIGNATURES}, type: binary, size:102400, used:" in shown
+
+
+def test_variable_without_room_stands_for_no_signature() -> None:
+    """R27: HAProxy has 0 or 1 in the place of a text for which it has no room."""
+    require("haproxy")
+    tuning = "tune.vars.txn-max-size 5500"
+    with running_haproxy([PLAIN], [signing_key()], tuning) as site:
+        forget(site)
+        # The variables of the longest ones do not fit.
+        tokens = [our_token(scope="s" * size) for size in range(1, 900, 2)]
+        assert {site.ask(token) for token in tokens} == {200, 401}
+        kept = digests(site)
+        assert len(kept) > 100
+        assert kept.keys() <= {digest(site, token) for token in tokens}

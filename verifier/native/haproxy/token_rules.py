@@ -215,7 +215,10 @@ def _checking_signature() -> Iterable[str]:
     verified = f"var(txn.gh_token),jwt_verify({ALGORITHM},txn.gh_key) eq 1"
     yield f"{_REFUSED} unless {is_known} or {{ {verified} }}"
     track = f"track-sc{_COUNTER} var(txn.gh_signed) table {SIGNATURES}"
-    yield f"http-request {track} unless {is_known}"
+    yield "# a text for which HAProxy has no room (tune.vars, malloc) becomes a 0 or a 1,"
+    yield "# which would stand for every other such text"
+    has_room = "{ var(txn.gh_signed),hex,length eq 64 }"
+    yield f"http-request {track} if !{is_known} {has_room}"
     yield f"http-request sc-set-gpt0({_COUNTER}) 1 unless {is_known}"
 
 
