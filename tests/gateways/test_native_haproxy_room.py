@@ -29,8 +29,8 @@ LENGTHS = range(1, 900)
 @pytest.fixture(scope="module")
 def site() -> Iterator[NativeHaproxy]:
     require("haproxy")
-    tuning = "tune.vars.txn-max-size 5500"
-    with running_haproxy([PLAIN], [signing_key()], tuning) as site:
+    limit = "global\n    tune.vars.txn-max-size 5500\n"
+    with running_haproxy([PLAIN], [signing_key()], limit) as site:
         yield site
 
 
@@ -51,9 +51,9 @@ def test_revoked_token_does_not_pass_whatever_has_no_room(
 ) -> None:
     tokens = [our_token(**claims, scope="s" * length) for length in LENGTHS]
     before = [site.ask(token) for token in tokens]
-    assert set(before) == {200, 401}
+    assert {200, 401} <= set(before)
     site.writing.confirm(kind, key, generation)
-    passing = [n for n, t in zip(LENGTHS, tokens, strict=True) if site.ask(t) != 401]
+    passing = [n for n, t in zip(LENGTHS, tokens, strict=True) if site.ask(t) == 200]
     assert passing == []
 
 
