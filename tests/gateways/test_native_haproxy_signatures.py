@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from shared.token_form import encode_header
 from tests.support.installed_gateways import require
 from tests.support.native_haproxy import NativeHaproxy, running_haproxy
 from tests.support.native_tokens import CASES, in_issuers_order, our_token
-from tests.support.processes import wait_until
+from tests.support.processes import free_port, wait_until
+from tests.support.raw_http import send
 from tests.support.tokens import (
     AUDIENCE,
     ISSUER,
@@ -29,6 +31,15 @@ from verifier.native.terms import NativeTerms
 
 pytestmark = pytest.mark.processes
 
+#: Has HAProxy remember any digest.
+_REMEMBERING = f"""
+frontend remembering
+    bind 127.0.0.1:{{port}}
+    timeout client 20s
+    http-request track-sc2 req.hdr(digest),b64dec table {SIGNATURES}
+    http-request sc-set-gpt0(2) 1
+    http-request return status 200
+"""
 PLAIN = NativeTerms("default", ISSUER, AUDIENCE, 5, 3_600, (), (), (), (), ())
 STRICT = PLAIN._replace(policy="strict", required_scopes=("orders:pay",))
 
@@ -134,3 +145,33 @@ def test_signature_is_good_for_the_key_that_made_it_alone(site: NativeHaproxy) -
 def test_no_more_are_kept_than_the_table_has_room_for(site: NativeHaproxy) -> None:
     shown = site.master(f"@!{site.worker()} show table {SIGNATURES}")
     assert f"# table: {SIGNATURES}, type: binary, size:102400, used:" in shown
+
+
+def test_variable_without_room_stands_for_no_signature() -> None:
+    """R27: HAProxy has 0 or 1 in the place of a text for which it has no room."""
+    require("haproxy")
+    limit = "global\n    tune.vars.txn-max-size 5500\n"
+    with running_haproxy([PLAIN], [signing_key()], limit) as site:
+        forget(site)
+        # The variables of the longest ones do not fit.
+        tokens = [our_token(scope="s" * size) for size in range(1, 900, 2)]
+        assert {200, 401} <= {site.ask(token) for token in tokens}
+        kept = digests(site)
+        assert len(kept) > 100
+        assert kept.keys() <= {digest(site, token) for token in tokens}
+
+
+def test_signature_that_is_remembered_is_not_looked_at_again() -> None:
+    require("haproxy")
+    port = free_port()
+    further = _REMEMBERING.format(port=port)
+    with running_haproxy([PLAIN], [signing_key()], further) as site:
+        stem, _, _ = our_token(jti="one").rpartition(".")
+        forged, other = (
+            f"{stem}.{our_token(jti=jti).rpartition('.')[2]}"
+            for jti in ("two", "three")
+        )
+        assert [site.ask(forged), site.ask(other)] == [401, 401]
+        good = b64encode(bytes.fromhex(digest(site, forged))).decode()
+        assert send(port, headers=[("Digest", good)]).status == 200
+        assert [site.ask(forged), site.ask(other)] == [200, 401]

@@ -44,6 +44,7 @@ class NativeHaproxy:
         factory: starts HAProxy.
         terms: of the policies; `default` has the shipped frontend.
         keys: of the issuer.
+        further: sections of its configuration.
 
     Attributes:
         ports: of the frontends, by policy.
@@ -56,8 +57,10 @@ class NativeHaproxy:
         factory: ProcessFactory,
         terms: Mapping[str, NativeTerms],
         keys: Iterable[TestKey],
+        further: str = "",
     ) -> None:
         self._folder = folder
+        self._further = further
         self._factory = factory
         self._terms = terms
         self._keys = list(keys)
@@ -93,7 +96,7 @@ class NativeHaproxy:
         for name, port in self.ports.items():
             if name != "default":
                 config += _FRONTEND.format(name=name, port=port)
-        (self._folder / "haproxy.cfg").write_text(config)
+        (self._folder / "haproxy.cfg").write_text(f"{config}\n{self._further}")
         self.start_haproxy()
         self.writing.start()
         self.wait_until_open()
@@ -301,13 +304,14 @@ class NativeHaproxy:
 
 @contextmanager
 def running_haproxy(
-    terms: Iterable[NativeTerms], keys: Iterable[TestKey]
+    terms: Iterable[NativeTerms], keys: Iterable[TestKey], further: str = ""
 ) -> Iterator[NativeHaproxy]:
     """Run a HAProxy with these policies and what writes into it."""
     # The path of a socket has at most 107 bytes.
     with tempfile.TemporaryDirectory() as name:
         factory = ProcessFactory(Path(name))
-        site = NativeHaproxy(Path(name), factory, {t.policy: t for t in terms}, keys)
+        policies = {t.policy: t for t in terms}
+        site = NativeHaproxy(Path(name), factory, policies, keys, further)
         try:
             with site.application():
                 site.start()

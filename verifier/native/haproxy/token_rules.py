@@ -189,8 +189,8 @@ def _checking_token(terms: NativeTerms) -> Iterable[str]:
         ("exp", f"var(txn.gh_claims),bytes({before_exp},10),lower"),
         ("iat", f"var(txn.gh_claims),bytes({before_iat},10),lower"),
         ("from_sub", f"var(txn.gh_claims),bytes({before_sub})"),
-        ("sub", _text("from_sub", 1)),
         ("from_jti", _rest("from_sub", 5)),
+        ("from_sid", _rest("from_jti", 13)),
     ):
         yield f"http-request set-var(txn.gh_{name}) {value}"
     leeway = terms.leeway
@@ -215,26 +215,30 @@ def _checking_signature() -> Iterable[str]:
     verified = f"var(txn.gh_token),jwt_verify({ALGORITHM},txn.gh_key) eq 1"
     yield f"{_REFUSED} unless {is_known} or {{ {verified} }}"
     track = f"track-sc{_COUNTER} var(txn.gh_signed) table {SIGNATURES}"
-    yield f"http-request {track} unless {is_known}"
+    yield "# a text for which HAProxy has no room (tune.vars, malloc) becomes a 0 or a 1,"
+    yield "# which would stand for every other such text"
+    has_room = "{ var(txn.gh_signed),hex,length eq 64 }"
+    yield f"http-request {track} if !{is_known} {has_room}"
     yield f"http-request sc-set-gpt0({_COUNTER}) 1 unless {is_known}"
 
 
 def _checking_revocations(maps: MapFiles) -> Iterable[str]:
-    yield "# not revoked: session, token, generation of the subject"
-    for name, value in (
-        ("sid", _text("from_jti", 13)),
-        ("minimum", f"var(txn.gh_sub),map_str_int({maps.minimums})"),
-    ):
-        yield f"http-request set-var(txn.gh_{name}) {value}"
+    yield "# not revoked: session, token, generation of the subject. A variable for which"
+    yield "# HAProxy has no room (tune.vars, malloc) is not set, or to a number. from_sid is"
+    yield "# a part of from_jti, and that of from_sub: where it is whole, so are they"
+    minimum = _text("from_sub", 1, f",map_str_int({maps.minimums},0)")
+    yield f"http-request set-var(txn.gh_minimum) {minimum}"
     jti = _text("from_jti", 1, f",map_str({maps.tokens})")
+    sid = _text("from_sid", 1, f",map_str({maps.sessions})")
     yield (
-        f"{_REFUSED} if {{ var(txn.gh_sid),map_str({maps.sessions}) -m found }} "
-        f"or {{ {jti} -m found }}"
+        f"{_REFUSED} if {{ {sid} -m found }} or {{ {jti} -m found }} "
+        "or !{ var(txn.gh_from_sid),length gt 20 }"
     )
-    generation = _text("from_jti", 16, ",word(1,':,'),sub(txn.gh_minimum)")
+    generation = _text("from_sid", 4, ",word(1,':,'),sub(txn.gh_minimum)")
     yield (
-        f"{_REFUSED} if {{ var(txn.gh_minimum) -m found }} !{{ {generation} ge 0 }}"
-    )  # fmt: skip
+        f"{_REFUSED} unless {{ var(txn.gh_minimum) -m int 0 }} "
+        f"or {{ {generation} ge 0 }}"
+    )
 
 
 def _checking_requirements(terms: NativeTerms) -> Iterable[str]:
@@ -242,7 +246,7 @@ def _checking_requirements(terms: NativeTerms) -> Iterable[str]:
     for name, value in (
         ("client", _text("from_jti", 5)),
         ("scope", _text("from_jti", 9)),
-        ("from_roles", _rest("from_jti", 18)),
+        ("from_roles", _rest("from_sid", 6)),
         ("roles", _ROLES),
     ):
         yield f"http-request set-var(txn.gh_{name}) {value}"
@@ -267,16 +271,16 @@ def _setting_identity() -> Iterable[str]:
         f"http-request set-var(txn.gh_user) {_text('after_roles', 6)} "
         f"if {{ {has_user} -m str username }}"
     )
-    for header, name in (
-        ("Subject", "sub"),
-        ("User", "user"),
-        ("Client", "client"),
-        ("Scope", "scope"),
-        ("Roles", "roles"),
-        ("Session", "sid"),
+    for header, value in (
+        ("Subject", _between("from_sub", 1)),
+        ("User", "var(txn.gh_user)"),
+        ("Client", "var(txn.gh_client)"),
+        ("Scope", "var(txn.gh_scope)"),
+        ("Roles", "var(txn.gh_roles)"),
+        ("Session", _between("from_sid", 1)),
     ):
         # The client's own were removed above.
-        yield f"http-request add-header X-Auth-{header} %[var(txn.gh_{name})]"
+        yield f'http-request add-header X-Auth-{header} "%[{value}]"'
     yield "http-request add-header X-Auth-Decision allow"
 
 
@@ -289,11 +293,16 @@ def _unless(*conditions: str, refusal: str = _REFUSED) -> str:
 
 
 def _text(of: str, place: int, then: str = "") -> str:
-    r"""Return the expression for the text between two quotation marks of a variable.
+    """Return the expression for the text between two quotation marks of a variable.
 
     HAProxy looks at each byte up to the place, which costs 20 instructions a byte.
     """
-    return rf'''"var(txn.gh_{of}),field({place},'\"'){then}"'''
+    return f'"{_between(of, place)}{then}"'
+
+
+def _between(of: str, place: int) -> str:
+    r"""Return the same, to be put between quotation marks of the configuration."""
+    return rf"""var(txn.gh_{of}),field({place},'\"')"""
 
 
 def _rest(of: str, place: int) -> str:
