@@ -44,7 +44,8 @@ class NativeHaproxy:
         factory: starts HAProxy.
         terms: of the policies; `default` has the shipped frontend.
         keys: of the issuer.
-        further: sections of its configuration.
+        further: sections of its configuration. A policy that they use has no frontend
+            besides.
 
     Attributes:
         ports: of the frontends, by policy.
@@ -94,7 +95,8 @@ class NativeHaproxy:
             config = config.replace(f"    bind {written}\n", f"    bind {wanted}\n")
             config = config.replace(f"server app {written} ", f"server app {wanted} ")
         for name, port in self.ports.items():
-            if name != "default":
+            is_used = f" from gatehouse-{name}\n" in self._further
+            if name != "default" and not is_used:
                 config += _FRONTEND.format(name=name, port=port)
         (self._folder / "haproxy.cfg").write_text(f"{config}\n{self._further}")
         self.start_haproxy()

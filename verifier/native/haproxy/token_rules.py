@@ -64,6 +64,10 @@ SIGNATURES_TABLE: Final = (
 #: A rule writes into a stick table by one of the three counters of a request alone.
 _COUNTER: Final = 2
 
+#: Names no key. Without it, a variable would keep what it was, as from a token that
+#: another section has checked in the same request.
+_NO_KEY: Final = "-"
+
 _CLOSED: Final = (
     "http-request return status 503 hdr Cache-Control no-store hdr Retry-After 5"
 )
@@ -165,7 +169,7 @@ def _reading_token(maps: MapFiles) -> Iterable[str]:
     yield "# the header must be that of one of our keys, byte for byte (R14 to R16)"
     yield (
         "http-request set-var(txn.gh_key) "
-        f"var(txn.gh_token),field(1,.),map_str({maps.headers})"
+        f"var(txn.gh_token),field(1,.),map_str({maps.headers},{_NO_KEY})"
     )
     yield "http-request set-var(txn.gh_payload) var(txn.gh_token),field(2,.)"
     yield "http-request set-var(txn.gh_claims) var(txn.gh_payload),ub64dec"
@@ -267,6 +271,7 @@ def _setting_identity() -> Iterable[str]:
     yield "# the identity, each header once, empty without a value (R10)"
     has_user = _text("after_roles", 4)
     yield f"http-request set-var(txn.gh_after_roles) {_AFTER_ROLES}"
+    yield "http-request unset-var(txn.gh_user)"
     yield (
         f"http-request set-var(txn.gh_user) {_text('after_roles', 6)} "
         f"if {{ {has_user} -m str username }}"
