@@ -53,6 +53,12 @@ def site() -> Iterator[NativeHaproxy]:
         yield site
 
 
+@pytest.fixture(autouse=True)
+def is_settled(site: NativeHaproxy) -> None:
+    """Wait for what a test before this one had begun."""
+    site.settle()
+
+
 def digests(site: NativeHaproxy) -> dict[str, int]:
     """Return what the current worker remembers: digests, and whether they were good."""
     shown = site.master(f"@!{site.worker()} show table {SIGNATURES}")
