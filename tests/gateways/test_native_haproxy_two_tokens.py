@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.feed import EntryKind
 from tests.support.installed_gateways import require
 from tests.support.native_haproxy import running_haproxy
 from tests.support.native_tokens import CASES, our_token
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.processes
 
 PLAIN = NativeTerms("default", ISSUER, AUDIENCE, 5, 3_600, (), (), (), (), ())
 SECOND = PLAIN._replace(policy="second")
+CLERKS = PLAIN._replace(policy="clerks", required_roles=("clerk",))
 #: The second token comes in a header of its own, and is checked by a backend.
 SECTIONS = """
 frontend two from gatehouse-default
@@ -26,12 +28,19 @@ frontend two from gatehouse-default
     timeout client 20s
     timeout http-request 20s
     http-request set-header Authorization %[req.hdr(second)]
+    use_backend clerks if {{ req.hdr(policy) clerks }}
     default_backend two
 backend two from gatehouse-second
     timeout connect 5s
     timeout server 20s
-    http-request return status 200 hdr User %[req.hdr(x-auth-user)]
+    http-request return status 200 hdr User %[req.hdr(x-auth-user)] \
+        hdr Roles %[req.hdr(x-auth-roles)] hdr Session %[req.hdr(x-auth-session)]
+backend clerks from gatehouse-clerks
+    timeout connect 5s
+    timeout server 20s
+    http-request return status 200
 """
+LIMIT = "global\n    tune.vars.txn-max-size 5500\n"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +48,14 @@ def port() -> Iterator[int]:
     """Where a request is checked twice."""
     require("haproxy")
     port = free_port()
-    with running_haproxy([PLAIN, SECOND], [signing_key()], SECTIONS.format(port=port)):
+    further = SECTIONS.format(port=port)
+    with running_haproxy([PLAIN, SECOND, CLERKS], [signing_key()], further):
         yield port
 
 
-def ask(port: int, second: str) -> RawAnswer:
-    lines = [bearer(our_token()), ("Second", f"Bearer {second}")]
-    return send(port, headers=lines)
+def ask(port: int, second: str, first: str = "", policy: str = "second") -> RawAnswer:
+    lines = [("Second", f"Bearer {second}"), ("Policy", policy)]
+    return send(port, headers=[bearer(first or our_token()), *lines])
 
 
 def test_second_token_names_its_own_key(port: int) -> None:
@@ -58,3 +68,29 @@ def test_second_token_names_its_own_key(port: int) -> None:
 def test_second_token_without_a_user_has_none(port: int) -> None:
     assert ask(port, our_token()).header("User") == "alice"
     assert not ask(port, our_token(username=None)).header("User")
+
+
+def test_second_token_without_roles_has_none(port: int) -> None:
+    first, second = our_token(roles=["clerk"]), our_token(roles=[])
+    assert ask(port, our_token(), first).header("Roles")
+    assert not ask(port, second, first).header("Roles")
+    assert ask(port, first, first, "clerks").status == 200
+    assert ask(port, second, first, "clerks").status == 403
+
+
+def test_second_token_is_not_looked_up_as_the_first_where_it_has_no_room() -> None:
+    """R26: the first one has left its identifiers, for which there was room."""
+    require("haproxy")
+    port = free_port()
+    further = LIMIT + SECTIONS.format(port=port)
+    with running_haproxy([PLAIN, SECOND, CLERKS], [signing_key()], further) as site:
+        site.writing.confirm(EntryKind.SID, "gone")
+        first = our_token(scope="a", sid="first")
+        statuses = set()
+        for length in range(1, 900, 3):
+            revoked = our_token(scope="s" * length, sid="gone")
+            assert ask(port, revoked, first).status == 401
+            answer = ask(port, our_token(scope="s" * length, sid="second"), first)
+            statuses.add(answer.status)
+            assert answer.header("Session") in {None, "second"}
+        assert statuses == {200, 401}

@@ -185,6 +185,7 @@ def _checking_token(terms: NativeTerms) -> Iterable[str]:
         "var(txn.gh_claims),length,sub(txn.gh_size) eq 0",
     )
     yield "# its values lie behind so many bytes, and between quotation marks"
+    yield from _unset("from_jti", "from_sid")
     before_exp = len(f'{{"iss":"{terms.issuer}","aud":"{terms.audience}","exp":')
     before_iat = before_exp + len('1234567890,"iat":')
     before_sub = before_iat + len('1234567890,"sub":"')
@@ -247,6 +248,7 @@ def _checking_revocations(maps: MapFiles) -> Iterable[str]:
 
 def _checking_requirements(terms: NativeTerms) -> Iterable[str]:
     yield f"# what the policy {terms.policy} asks besides (R8)"
+    yield from _unset("roles")
     for name, value in (
         ("client", _text("from_jti", 5)),
         ("scope", _text("from_jti", 9)),
@@ -270,8 +272,8 @@ def _checking_requirements(terms: NativeTerms) -> Iterable[str]:
 def _setting_identity() -> Iterable[str]:
     yield "# the identity, each header once, empty without a value (R10)"
     has_user = _text("after_roles", 4)
+    yield from _unset("after_roles", "user")
     yield f"http-request set-var(txn.gh_after_roles) {_AFTER_ROLES}"
-    yield "http-request unset-var(txn.gh_user)"
     yield (
         f"http-request set-var(txn.gh_user) {_text('after_roles', 6)} "
         f"if {{ {has_user} -m str username }}"
@@ -290,6 +292,15 @@ def _setting_identity() -> Iterable[str]:
 
 
 # --- parts of rules -------------------------------------------------------------------
+
+
+def _unset(*names: str) -> Iterable[str]:
+    """Return the rules that unset variables that a token may leave as they are.
+
+    That is where the text has no such field. Another section may have set them in the
+    same request, for another token.
+    """
+    return [f"http-request unset-var(txn.gh_{name})" for name in names]
 
 
 def _unless(*conditions: str, refusal: str = _REFUSED) -> str:
