@@ -142,7 +142,7 @@ def cases() -> dict[str, tuple[str, bytes]]:
         ),
     }
     typed: tuple[Any, ...] = ("", 5, True, [], {})
-    generations: tuple[Any, ...] = ("3", "", True, -1, 1.5, [], None)
+    generations: tuple[Any, ...] = ("3", "", "0\n1", True, -1, 1.5, [], None)
     return {
         "alg none": ("R14", none + b"." + payload + b"."),
         "alg none, signed": ("R14", none + b"." + payload + b"." + signature),

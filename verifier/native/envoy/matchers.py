@@ -170,6 +170,11 @@ def begins(header: str, beginnings: Sequence[str]) -> Predicate:
     return any_of([_value(header, StringMatcher(prefix=text)) for text in beginnings])
 
 
+def is_exactly(header: str, text: str) -> Predicate:
+    """Return whether a header is there, and is this text."""
+    return _value(header, StringMatcher(exact=text))
+
+
 def any_of(conditions: Sequence[Predicate]) -> Predicate:
     """Return whether one of the conditions holds; Envoy stops at the first."""
     if len(conditions) == 1:

@@ -32,6 +32,7 @@ from verifier.native.envoy.matchers import (
     first_of,
     has_form,
     holds,
+    is_exactly,
 )
 from verifier.native.envoy.names import (
     EXP_HEADER,
@@ -47,7 +48,7 @@ from verifier.native.terms import NativeTerms
 JWT_CACHE: Final = 10_000
 #: How Envoy writes a generation: not the words and lists of other types. Most are 0.
 _GEN_FORM: Final = "[0-9].*"
-_USUAL_GEN: Final = ("0",)
+_USUAL_GEN: Final = "0"
 #: Seconds of this time, until the year 2286. Envoy takes a number from 2^63 to 2^64 for
 #: a time that is always to come, and `max_lifetime` does not see it (R18, R53).
 _EXP_FORM: Final = r"[0-9]{10}(\.[0-9]*)?"
@@ -129,8 +130,9 @@ def token_checks(
     known = [f"Bearer {encode_header(key.kid)}.{claims}" for key in keys]
     sound = (
         begins("authorization", known),
-        # A beginning is compared for less than a form.
-        any_of([begins(GEN_HEADER, _USUAL_GEN), has_form(GEN_HEADER, _GEN_FORM)]),
+        # A text is compared for less than a form. It is one of that form: a beginning
+        # would let a line end pass behind it.
+        any_of([is_exactly(GEN_HEADER, _USUAL_GEN), has_form(GEN_HEADER, _GEN_FORM)]),
         has_form(EXP_HEADER, _EXP_FORM),
     )
     conditions = [(fails(condition), unsound) for condition in sound]
