@@ -232,6 +232,8 @@ CASES: dict[str, Make] = {
     "line end in the subject": _with(sub="a\r\nX-Auth-User: b"),
     "bracket in a role": _with(roles=["a]b"]),
     "space in a role": _with(roles=["a b"]),
+    "longest role": _with(roles=["a", "r" * 256]),
+    "role that is too long": _with(roles=["a", "r" * 257]),
 }
 #: Header lines with a good token in the place of TOKEN, and whether the verifier
 #: accepts them.

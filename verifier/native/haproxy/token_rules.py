@@ -340,7 +340,8 @@ def _payload_form(terms: NativeTerms) -> str:
     """
     word = f"{_CHAR}{{1,{MAX_IDENTIFIER_CHARS}}}+"
     words = f"(?:{_CHAR}++(?: {_CHAR}++)*+)?+"
-    roles = rf'\[(?:"{_ROLE_CHAR}++"(?:,"{_ROLE_CHAR}++")*+)?+\]'
+    role, method = f'"{_ROLE_CHAR}{{1,{MAX_IDENTIFIER_CHARS}}}+"', f'"{_ROLE_CHAR}++"'
+    roles, amr = (rf"\[(?:{w}(?:,{w})*+)?+\]" for w in (role, method))
     date = "[1-9][0-9]{9}"
     number = "(?:0|[1-9][0-9]{0,14})"
     members = ",".join(
@@ -360,7 +361,7 @@ def _payload_form(terms: NativeTerms) -> str:
         )
     )
     username = f'(?:,"username":"{_CHAR}{{1,{MAX_USERNAME_CHARS}}}+")?+'
-    methods = f'(?:,"amr":{roles},"acr":"{_CHAR}++")?+'
+    methods = f'(?:,"amr":{amr},"acr":"{_CHAR}++")?+'
     status = rf'"status_list":\{{"idx":{number},"uri":"{_CHAR}++"\}}'
     return rf'{members}{username}{methods}(?:,"status":\{{{status}\}})?+\}}\z'
 
