@@ -181,6 +181,11 @@ def cases() -> dict[str, tuple[str, bytes]]:
         "user of another type": ("R18", ours(username=5)),
         "scope of another type": ("R18", ours(scope=["a"])),
         "roles of another type": ("R18", ours(roles="clerk")),
+        **{
+            f"{name} that is too long": ("R18", ours(**{name: "a" * 257}))
+            for name in ("sub", "jti", "sid", "client_id", "username")
+        },
+        "role that is too long": ("R18", ours(roles=["a" * 257])),
         "9,000 bytes": ("R17", ours(pad="a" * 9_000)),
         "padding": ("R17", good + b"=="),
         "unused bits": ("R17", with_other_spelling(good)),
@@ -220,6 +225,10 @@ WEAKER: Final = {
         *(f"client_id {value!r}" for value in _OF_OTHER_TYPES),
         *("gen '3'", "gen 1.5"),
         *("user of another type", "scope of another type", "roles of another type"),
+        *(
+            f"{name} that is too long"
+            for name in ("sub", "jti", "sid", "client_id", "username", "role")
+        ),
     ],
     "R26": ["iat in an hour"],
     "R53": ["lives longer than revocations"],
