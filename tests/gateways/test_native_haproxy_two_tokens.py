@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.feed import EntryKind
+from shared.jose import base64url
 from tests.support.installed_gateways import require
 from tests.support.native_haproxy import running_haproxy
 from tests.support.native_tokens import CASES, our_token
@@ -78,6 +79,21 @@ def test_second_token_without_roles_has_none(port: int) -> None:
     assert ask(port, second, first, "clerks").status == 403
 
 
+def test_second_token_whose_payload_is_no_base64url_has_no_claims(port: int) -> None:
+    """R17: though our key has signed it, the claims of the first are not its own."""
+    answers = set()
+    # Of one of them the payload has as many bytes as are expected of the second one.
+    for sid in ("s", "ss", "sss"):
+        first = our_token(sid=sid)
+        header, payload, _ = first.split(".")
+        ending = "A" * ((1 - len(payload)) % 4)
+        signed = f"{header}.{payload}{ending}"
+        broken = f"{signed}.{base64url.encode(signing_key().sign(signed.encode()))}"
+        assert len(broken.split(".")[1]) % 4 == 1
+        answers.add(ask(port, broken, first).status)
+    assert answers == {401}
+
+
 def test_second_token_is_not_looked_up_as_the_first_where_it_has_no_room() -> None:
     """R26: the first one has left its identifiers, for which there was room."""
     require("haproxy")
@@ -85,12 +101,15 @@ def test_second_token_is_not_looked_up_as_the_first_where_it_has_no_room() -> No
     further = LIMIT + SECTIONS.format(port=port)
     with running_haproxy([PLAIN, SECOND, CLERKS], [signing_key()], further) as site:
         site.writing.confirm(EntryKind.SID, "gone")
-        first = our_token(scope="a", sid="first")
+        first = our_token(scope="a", sid="first", username="first", roles=["first"])
         statuses = set()
         for length in range(1, 900, 3):
             revoked = our_token(scope="s" * length, sid="gone")
             assert ask(port, revoked, first).status == 401
-            answer = ask(port, our_token(scope="s" * length, sid="second"), first)
+            # Longer roles than those of the first.
+            good = our_token(scope="s" * length, sid="second", roles=["r" * 200])
+            answer = ask(port, good, first)
             statuses.add(answer.status)
             assert answer.header("Session") in {None, "second"}
+            assert "first" not in (answer.header("User"), answer.header("Roles"))
         assert statuses == {200, 401}

@@ -172,6 +172,7 @@ def _reading_token(maps: MapFiles) -> Iterable[str]:
         f"var(txn.gh_token),field(1,.),map_str({maps.headers},{_NO_KEY})"
     )
     yield "http-request set-var(txn.gh_payload) var(txn.gh_token),field(2,.)"
+    yield from _unset("claims")
     yield "http-request set-var(txn.gh_claims) var(txn.gh_payload),ub64dec"
 
 
@@ -297,8 +298,8 @@ def _setting_identity() -> Iterable[str]:
 def _unset(*names: str) -> Iterable[str]:
     """Return the rules that unset variables that a token may leave as they are.
 
-    That is where the text has no such field. Another section may have set them in the
-    same request, for another token.
+    That is where a text has no such field, or is no base64url. Another section may have
+    set them in the same request, for another token.
     """
     return [f"http-request unset-var(txn.gh_{name})" for name in names]
 
