@@ -35,7 +35,8 @@ backend two from gatehouse-second
     timeout connect 5s
     timeout server 20s
     http-request return status 200 hdr User %[req.hdr(x-auth-user)] \
-        hdr Roles %[req.hdr(x-auth-roles)] hdr Session %[req.hdr(x-auth-session)]
+        hdr Roles %[req.hdr(x-auth-roles)] hdr Session %[req.hdr(x-auth-session)] \
+        hdr Scope %[req.hdr(x-auth-scope)]
 backend clerks from gatehouse-clerks
     timeout connect 5s
     timeout server 20s
@@ -101,7 +102,7 @@ def test_second_token_is_not_looked_up_as_the_first_where_it_has_no_room() -> No
     further = LIMIT + SECTIONS.format(port=port)
     with running_haproxy([PLAIN, SECOND, CLERKS], [signing_key()], further) as site:
         site.writing.confirm(EntryKind.SID, "gone")
-        first = our_token(scope="a", sid="first", username="first", roles=["first"])
+        first = our_token(scope="first", sid="first", username="first", roles=["first"])
         statuses = set()
         for length in range(1, 900, 3):
             revoked = our_token(scope="s" * length, sid="gone")
@@ -112,4 +113,5 @@ def test_second_token_is_not_looked_up_as_the_first_where_it_has_no_room() -> No
             statuses.add(answer.status)
             assert answer.header("Session") in {None, "second"}
             assert "first" not in (answer.header("User"), answer.header("Roles"))
+            assert answer.header("Scope") != "first"
         assert statuses == {200, 401}
